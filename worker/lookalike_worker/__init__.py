@@ -1,0 +1,1 @@
+"""The Celery workers: plan, decode, embed, store, search."""
