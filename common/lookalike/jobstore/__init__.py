@@ -1,0 +1,36 @@
+"""The job store: the one truth about jobs, their chunks, leases, attempts, progress and results.
+
+The front end creates, reads and cancels; a worker claims work under a lease, renews it, and accounts for it once; the
+sweeper takes back what a dead worker held. `RedisJobStore` is what the service runs on, `MemoryJobStore` its twin for
+tests; one contract suite holds both.
+"""
+
+from lookalike.jobstore.base import (
+    ChunkClaim,
+    ChunkOutcome,
+    Idempotency,
+    IngestItem,
+    JobStore,
+    Lane,
+    Limits,
+    PlanClaim,
+    Receipt,
+    Renewal,
+    SearchClaim,
+    Swept,
+)
+
+__all__ = [
+    "ChunkClaim",
+    "ChunkOutcome",
+    "Idempotency",
+    "IngestItem",
+    "JobStore",
+    "Lane",
+    "Limits",
+    "PlanClaim",
+    "Receipt",
+    "Renewal",
+    "SearchClaim",
+    "Swept",
+]

@@ -1,0 +1,236 @@
+"""What a job store promises, and the records it hands to workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, Self
+
+from lookalike.records import (
+    Failure,
+    FailurePage,
+    IngestRequest,
+    JobError,
+    JobKind,
+    JobPage,
+    JobRecord,
+    JobState,
+    SearchRequest,
+    WorkerInfo,
+)
+from lookalike.settings import Settings
+
+
+class Lane(StrEnum):
+    """A queue with worker processes of its own, so that searches never wait behind ingests."""
+
+    INGEST = "ingest"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The times and bounds a store works with, as in the settings of the same names."""
+
+    lease_s: float
+    search_lease_s: float
+    max_attempts: int
+    lookahead_chunks: int
+    max_waiting_jobs: int
+    max_failures: int
+    result_ttl_s: float
+    tombstone_ttl_s: float
+    heartbeat_ttl_s: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the store's part of the settings."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idempotency:
+    """A client's key for a request, and a digest of that request: the same key with another digest is a conflict."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestItem:
+    """One file of an ingest job, as the planner found it: its canonical URI, and a label for people."""
+
+    uri: str
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanClaim:
+    """The right to list more of a job's source. Valid while its lease lasts."""
+
+    job_id: str
+    token: str
+    attempts: int  #: This one included.
+    request: IngestRequest
+    cursor: str | None  #: Where the last plan stopped; None at the start.
+    room: int  #: Chunks that may be added before the look-ahead is full.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkClaim:
+    """The right to process one chunk. Valid while its lease lasts; accounting with a lapsed one is refused."""
+
+    job_id: str
+    token: str
+    attempts: int  #: This one included; counted before the work.
+    number: int
+    request: IngestRequest
+    items: tuple[IngestItem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchClaim:
+    """The right to answer one search job."""
+
+    job_id: str
+    token: str
+    attempts: int
+    request: SearchRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkOutcome:
+    """What became of a chunk's files. Files of a cancelled chunk that were not reached are in none of these."""
+
+    stored: int = 0
+    unchanged: int = 0
+    failures: tuple[Failure, ...] = ()
+
+
+class Renewal(StrEnum):
+    """The answer to a worker that asks to keep its claim."""
+
+    HELD = "held"  #: Go on; the lease runs anew.
+    CANCELLED = "cancelled"  #: Stop, and account for what was done: the claim is still valid for that.
+    LOST = "lost"  #: Stop and drop the work: somebody else has it, or the job is over.
+
+
+class Receipt(StrEnum):
+    """The store's answer to a worker that hands in ingest work."""
+
+    REFUSED = "refused"  #: The claim had lapsed; what it brought is dropped.
+    ACCEPTED = "accepted"
+    FINISHED = "finished"  #: Accepted, and the job is final with it.
+    PLAN_DUE = "plan_due"  #: Accepted, and the look-ahead has room for more chunks: ring the ingest lane.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What one sweep found, and how often each lane's doorbell should ring now."""
+
+    lapsed: int
+    waiting: dict[Lane, int]  #: Pieces of work nobody holds, by lane.
+
+
+class JobStore(Protocol):
+    """Jobs from acceptance to expiry. Every method raises `QueueUnavailable` where the store cannot be reached."""
+
+    # --- The front end's side ---
+
+    def create(
+        self, kind: JobKind, request: IngestRequest | SearchRequest, *, idempotency: Idempotency | None = None
+    ) -> tuple[JobRecord, bool]:
+        """Write a queued job; returns it, and False where `idempotency` found it created before.
+
+        Raises `QueueFull` above `max_waiting_jobs`, `IdempotencyConflict` for a key used with another digest.
+        """
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return a job; raises `JobNotFound` or `JobExpired`."""
+
+    def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
+        """Return a job as soon as it is final, or as it stands after `timeout_s`. Raises as `get` does."""
+
+    def list_jobs(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+    ) -> JobPage:
+        """Return jobs, newest first. `cursor` is the last page's `next_cursor`."""
+
+    def failures(self, job_id: str, *, cursor: str | None = None, limit: int = 1000) -> FailurePage:
+        """Return a page of the job's failures ledger. Raises as `get` does, and `InvalidParameter` for a bad cursor."""
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Ask a job to stop; a final job stays as it is. Raises as `get` does.
+
+        Nothing more of it is handed out; it becomes `cancelled` once the work in hand is accounted, at once where
+        there is none.
+        """
+
+    # --- The workers' side ---
+
+    def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
+        """Claim waiting searches, oldest first, until their queries number `limit`; at least one where one waits."""
+
+    def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
+        """Make a search final with its result or error. False where the claim had lapsed: the outcome is dropped."""
+
+    def claim_ingest(self) -> PlanClaim | ChunkClaim | None:
+        """Claim the next piece of ingest work, taking the jobs in turn; None where none waits."""
+
+    def add_chunk(
+        self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, failures: Sequence[Failure] = ()
+    ) -> int | None:
+        """Add a planned chunk and remember where the listing stands; renews the lease.
+
+        `failures` are files that the listing itself found unusable; they are counted at once, with the cursor that
+        passed them. Without items only they are added. Returns how many more chunks there is room for, or None where
+        the planner has to stop (its claim lapsed, or the job was cancelled).
+        """
+
+    def end_plan(self, claim: PlanClaim, *, finished: bool) -> Receipt:
+        """Give the plan back: finished, or to be continued when chunks are done."""
+
+    def renew(self, claim: PlanClaim | ChunkClaim | SearchClaim) -> Renewal:
+        """Keep a claim for another lease."""
+
+    def account(self, claim: ChunkClaim, outcome: ChunkOutcome, *, result: Mapping[str, Any] | None = None) -> Receipt:
+        """Add a chunk's counts to its job, once.
+
+        `result` becomes the job's result. The job becomes final with its last chunk.
+        """
+
+    def split(self, claim: ChunkClaim) -> bool:
+        """Replace a chunk by its two halves, each with one attempt left. False where the claim had lapsed."""
+
+    def give_back(
+        self, claim: PlanClaim | ChunkClaim | SearchClaim, *, delay_s: float = 0.0, burn_attempt: bool = True
+    ) -> None:
+        """Return work undone, to be claimed again after `delay_s`."""
+
+    def fail(self, job_id: str, error: JobError) -> None:
+        """End a job as failed. Its chunks are dropped; claims on them lapse."""
+
+    # --- Everybody's side ---
+
+    def sweep(self) -> Swept:
+        """Put work back whose lease ran out or whose delay is over, forget expired jobs, and count what waits."""
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Record that a worker is live, for `heartbeat_ttl_s`."""
+
+    def depart(self, worker: WorkerInfo) -> None:
+        """Forget a worker that ends."""
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """Return the live workers."""
+
+    def ping(self) -> None:
+        """Return if the store answers, raise `QueueUnavailable` if not."""
+
+    def now(self) -> datetime:
+        """Return the store's clock: the only one leases and timestamps go by."""

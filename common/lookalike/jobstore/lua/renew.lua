@@ -1,0 +1,5 @@
+-- Keep a claim. ARGV: what, id, number or '', token. Returns held, cancelled or lost.
+local what, id, number, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if not holds(what, id, number, token) then return 'lost' end
+lease(what, id, number, what == 'search' and LIMITS.search_lease or LIMITS.lease)
+return get(id, 'cancel') == '1' and 'cancelled' or 'held'

@@ -1,0 +1,13 @@
+-- Replace a chunk by two. ARGV: id, number, token, items JSON of the first, of the second. Returns 1, or 0 where the claim lapsed.
+local id, number, token = ARGV[2], ARGV[3], ARGV[4]
+if not holds('chunk', id, number, token) then return 0 end
+local job = job_key(id)
+for index = 5, 6 do
+  local half = redis.call('HINCRBY', job, 'next_chunk', 1)
+  redis.call('HSET', chunk_key(id, half), 'items', ARGV[index], 'attempts', LIMITS.max_attempts - 1)
+  redis.call('SADD', job .. ':chunks', half)
+  redis.call('RPUSH', job .. ':waiting', half)
+end
+drop_chunk(id, number)
+take_turn(id)
+return 1

@@ -1,0 +1,20 @@
+-- Put back what lapsed or is due, forget expired jobs. Returns {lapsed, waiting ingest work, waiting searches}.
+local lapsed = 0
+for _, zset in ipairs({ 'leases', 'delayed' }) do
+  for _, entry in ipairs(redis.call('ZRANGE', P .. zset, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', P .. zset, entry)
+    local what, id, number = string.match(entry, '^(%a+)|([^|]*)|(.*)$')
+    put_back(what, id, number)
+    if zset == 'leases' then lapsed = lapsed + 1 end
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', P .. 'jobs', 0, 999)) do
+  if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', P .. 'jobs', id) end
+end
+for _, name in ipairs({ 'jobs', 'turn' }) do redis.call('PEXPIRE', P .. name, LIMITS.result_ttl + LIMITS.tombstone_ttl) end
+local waiting = 0
+for _, id in ipairs(redis.call('ZRANGE', P .. 'ring', 0, -1)) do
+  waiting = waiting + redis.call('LLEN', job_key(id) .. ':waiting')
+  if get(id, 'plan') == 'waiting' then waiting = waiting + 1 end
+end
+return { lapsed, waiting, redis.call('LLEN', P .. 'search') }

@@ -1,0 +1,45 @@
+"""What tests of several tiers share: real servers, started once a session, and seeded weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from redis_server import start_redis, valkey_binary
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Valkey server."""
+    with start_redis(valkey_binary(), tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of a real Valkey server without a key in it."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real `milvus-lite server`."""
+    from servers import start_milvus_lite  # pymilvus takes a second to import
+
+    with start_milvus_lite(tmp_path_factory.mktemp("milvus")) as (uri, _):
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet50 state dict from a seed, saved as torch saves it."""
+    import torch  # takes seconds to import
+    from torchvision.models import resnet50
+
+    torch.manual_seed(20)
+    path = tmp_path_factory.mktemp("weights") / "seeded.pth"
+    torch.save(resnet50(weights=None).state_dict(), path)
+    return path
