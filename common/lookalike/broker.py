@@ -8,7 +8,7 @@ import logging
 from typing import Any, Final
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -71,8 +71,9 @@ def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, A
 
 
 def _queues() -> list[Any]:
-    make: Any = Queue
-    return [make(lane.value) for lane in Lane]
+    make_queue: Any = Queue
+    make_exchange: Any = Exchange
+    return [make_queue(lane.value, make_exchange(lane.value), routing_key=lane.value) for lane in Lane]
 
 
 class Doorbell:

@@ -258,6 +258,7 @@ class Hit(Record):
     name: str = ""
     distance: float  #: What Milvus returned for the collection's metric.
     score: float  #: Grows with likeness, whatever the metric.
+    sha256: str = ""  #: Of the file's bytes: equal for exact duplicates.
     width: int
     height: int
     metadata: Metadata = Field(default_factory=dict)

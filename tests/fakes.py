@@ -1,0 +1,142 @@
+"""Stand-ins for what unit tests cannot have, and a front end built on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from lookalike.decodepool import DecodePool
+from lookalike.errors import CollectionExists, CollectionNotFound, ImageNotFound, VectorStoreUnavailable
+from lookalike.jobstore import Lane, Limits
+from lookalike.jobstore.memory import MemoryJobStore
+from lookalike.records import Collection, CollectionRequest
+from lookalike.roots import image_id
+from lookalike.settings import Settings
+from lookalike.sources import Sources
+from lookalike.vectorstore import StoredImage
+from lookalike_web.app import create_app
+from lookalike_web.services import Services
+
+
+@dataclass
+class FakeVectorStore:
+    """The part of `VectorStore` that the front end uses, in memory."""
+
+    known: dict[str, Collection] = field(default_factory=dict)
+    images: dict[str, dict[str, StoredImage]] = field(default_factory=dict)
+    down: bool = False
+
+    def _up(self) -> None:
+        if self.down:
+            raise VectorStoreUnavailable
+
+    def ping(self) -> None:
+        self._up()
+
+    def collections(self) -> list[Collection]:
+        self._up()
+        return sorted(self.known.values(), key=lambda collection: collection.name)
+
+    def collection(self, name: str) -> Collection:
+        self._up()
+        if name not in self.known:
+            raise CollectionNotFound
+        return self.known[name]
+
+    def count(self, name: str) -> int:
+        self.collection(name)
+        return len(self.images.get(name, {}))
+
+    def create(self, wanted: CollectionRequest) -> Collection:
+        self._up()
+        if wanted.name in self.known:
+            raise CollectionExists
+        return self.known.setdefault(wanted.name, Collection(**wanted.model_dump()))
+
+    def drop(self, name: str) -> None:
+        self.collection(name)
+        del self.known[name]
+
+    def get(self, name: str, image_id: str) -> StoredImage:
+        self.collection(name)
+        if image_id not in self.images.get(name, {}):
+            raise ImageNotFound
+        return self.images[name][image_id]
+
+    def delete(self, name: str, ids: Sequence[str]) -> int:
+        self.collection(name)
+        return sum(self.images[name].pop(key, None) is not None for key in ids)
+
+    def store(self, name: str, uri: str, *, sha256: str = "0" * 64, label: str = "") -> str:
+        """Put an image in, as a worker would have."""
+        self.known.setdefault(name, Collection(name=name))
+        image = StoredImage(
+            id=image_id(uri),
+            uri=uri,
+            name=label,
+            sha256=sha256,
+            size=1,
+            mtime_ns=1,
+            width=4,
+            height=3,
+            metadata={"album": "spring"},
+        )
+        self.images.setdefault(name, {})[image.id] = image
+        return image.id
+
+
+@dataclass
+class FakeDoorbell:
+    """Remembers which lanes were rung."""
+
+    rung: list[Lane] = field(default_factory=list)
+
+    def ring(self, lane: Lane, times: int = 1) -> None:
+        self.rung += [lane] * times
+
+
+@dataclass
+class Web:
+    """A front end in this process: real stores of files, an in-memory job store, a fake vector store."""
+
+    services: Services
+    client: FlaskClient
+
+    @property
+    def jobs(self) -> MemoryJobStore:
+        return self.services.jobs  # type: ignore[return-value]
+
+    @property
+    def vectors(self) -> FakeVectorStore:
+        return self.services.vectors  # type: ignore[return-value]
+
+    @property
+    def doorbell(self) -> FakeDoorbell:
+        return self.services.doorbell  # type: ignore[return-value]
+
+    @property
+    def root(self) -> Path:
+        return self.services.settings.roots[0]
+
+    def close(self) -> None:
+        self.services.decoders.close()
+
+
+def build_web(folder: Path, **changed: Any) -> Web:
+    """Build a front end whose root and data lie in `folder`."""
+    root = folder / "root"
+    root.mkdir()
+    settings = Settings(**{"roots": (root,), "data_dir": folder / "data", "min_free_bytes": 0, **changed})
+    sources = Sources.from_settings(settings)
+    services = Services(
+        settings=settings,
+        jobs=MemoryJobStore(Limits.from_settings(settings)),
+        doorbell=FakeDoorbell(),
+        vectors=FakeVectorStore(),  # type: ignore[arg-type]
+        roots=sources.roots,
+        uploads=sources.uploads,
+        decoders=DecodePool(settings, processes=1),
+    )
+    return Web(services, create_app(services).test_client())

@@ -1,0 +1,76 @@
+"""The figure of a finished search: fetches the pictures, and leaves the drawing to `lookalike.figure`."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from lookalike.errors import CollectionNotFound, ImageError, ImageNotFound
+from lookalike.figure import MAX_HITS, MAX_ROWS, FigureHit, FigureRow, draw_figure
+from lookalike.records import JobRecord, QueryResult, SearchResult
+from lookalike.uploads import query_uri
+from lookalike_web.services import Services
+
+Thumbnails = Mapping[str, Future[bytes]]
+
+
+def draw(services: Services, record: JobRecord) -> bytes:
+    """Draw a succeeded search as PNG. A picture that cannot be read any more is left blank."""
+    result = SearchResult.model_validate(record.result)
+    shown = result.queries[:MAX_ROWS]
+    sources = [_source(services, result.collection, answer.query) for answer in shown]
+    hits = {hit.uri for answer in shown for hit in answer.hits[:MAX_HITS]}
+    thumbnails = _request(services, {*hits, *filter(None, sources)})
+    rows = [_row(answer, source, thumbnails) for answer, source in zip(shown, sources, strict=True)]
+    return draw_figure(rows, title=_title(result))
+
+
+def _title(result: SearchResult) -> str:
+    untrained = ", untrained network" if result.model and not result.model.trained else ""
+    return f"{result.collection}: {result.metric.value} distances, {result.took_ms:.0f} ms{untrained}"
+
+
+def _source(services: Services, collection: str, query: Mapping[str, Any]) -> str | None:
+    """Find the picture that was searched with, None where there was none or it is gone."""
+    if upload := query.get("upload"):
+        return query_uri(upload["sha256"])
+    try:
+        if path := query.get("path"):
+            return services.roots.resolve_file(path)
+        if image_id := query.get("image_id"):
+            return services.vectors.get(collection, image_id).uri
+    except (ImageError, ImageNotFound, CollectionNotFound):
+        pass  # It was there when it was searched with.
+    return None
+
+
+def _request(services: Services, uris: Iterable[str]) -> Thumbnails:
+    return {uri: services.decoders.thumbnail(uri) for uri in uris}
+
+
+def _row(answer: QueryResult, source: str | None, thumbnails: Thumbnails) -> FigureRow:
+    hits = [
+        FigureHit(f"{hit.distance:.4f}\n{hit.name or _name(hit.uri)}", _picture(thumbnails, hit.uri))
+        for hit in answer.hits[:MAX_HITS]
+    ]
+    return FigureRow(_label(answer), _picture(thumbnails, source), hits)
+
+
+def _label(answer: QueryResult) -> str:
+    query = answer.query
+    name = (query.get("upload") or {}).get("name") or _name(query.get("path") or query.get("image_id") or "query")
+    return f"{name}\n{answer.error.code}" if answer.error else name
+
+
+def _name(uri: str) -> str:
+    return PurePosixPath(unquote(uri)).name
+
+
+def _picture(thumbnails: Thumbnails, uri: str | None) -> bytes | None:
+    if uri is None:
+        return None
+    try:
+        return thumbnails[uri].result()
+    except ImageError:
+        return None

@@ -1,0 +1,1 @@
+"""The views, a module per concern: parse, call, respond."""
