@@ -1,0 +1,110 @@
+"""`lookalike jobs`."""
+
+from itertools import islice
+
+import click
+
+from lookalike.cli.outcome import (
+    FAILURE_COLUMNS,
+    failure_row,
+    finish,
+    job_fields,
+    show_jobs,
+)
+from lookalike.cli.output import show, show_fields
+from lookalike.cli.session import Session, service_options
+
+_KINDS = ("ingest", "search")
+_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+@click.group()
+def jobs() -> None:
+    """Look after what was submitted."""
+
+
+@jobs.command("ls")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@click.option("--kind", type=click.Choice(_KINDS), help="Only jobs of this kind.")
+@click.option("--state", type=click.Choice(_STATES), help="Only jobs in this state.")
+@service_options
+@click.pass_obj
+def list_jobs(session: Session, limit: int, kind: str | None, state: str | None) -> None:
+    """List jobs, newest first.
+
+    \b
+    Example:
+      lookalike jobs ls --state running
+    """
+    with session.client() as client:
+        show_jobs(session, [job.record for job in islice(client.jobs.list(kind=kind, state=state), limit)])
+
+
+@jobs.command("show")
+@click.argument("job_id", metavar="ID")
+@service_options
+@click.pass_obj
+def show_job(session: Session, job_id: str) -> None:
+    """Show one job; with --json its whole record, result included.
+
+    \b
+    Example:
+      lookalike jobs show 01JDXYZ --json
+    """
+    with session.client() as client:
+        record = client.jobs.get(job_id).record
+    show_fields(session, job_fields(record), record=record)
+
+
+@jobs.command("wait")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long."
+)
+@service_options
+@click.pass_context
+def wait_for_jobs(ctx: click.Context, job_ids: tuple[str, ...], timeout_s: float | None) -> None:
+    """Wait for jobs and show how far they are. The exit code is that of the worst.
+
+    \b
+    Example:
+      lookalike jobs wait 01JDXYZ
+    """
+    from lookalike.client import JobGroup
+
+    session = ctx.ensure_object(Session)
+    with session.client() as client:
+        group = JobGroup([client.jobs.get(job_id) for job_id in job_ids])
+        session.started.extend(job_ids)
+        ctx.exit(finish(session, group, what="jobs" if len(job_ids) > 1 else "job", timeout_s=timeout_s))
+
+
+@jobs.command("cancel")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@service_options
+@click.pass_obj
+def cancel(session: Session, job_ids: tuple[str, ...]) -> None:
+    """Ask jobs to stop. What they have stored stays stored.
+
+    \b
+    Example:
+      lookalike jobs cancel 01JDXYZ
+    """
+    with session.client() as client:
+        show_jobs(session, [client.jobs.get(job_id).cancel() for job_id in job_ids])
+
+
+@jobs.command("failures")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@service_options
+@click.pass_obj
+def failures(session: Session, job_ids: tuple[str, ...]) -> None:
+    """List the files that could not be used, each with its reason.
+
+    \b
+    Example:
+      lookalike jobs failures 01JDXYZ | cut -f1,2
+    """
+    with session.client() as client:
+        lines = [line for job_id in job_ids for line in client.jobs.get(job_id).iter_failures()]
+    show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: lines)

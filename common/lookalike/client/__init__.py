@@ -1,0 +1,9 @@
+"""The Python client of a lookalike service."""
+
+from lookalike.client.client import Client, OnJob
+from lookalike.client.ingest import Upload
+from lookalike.client.job import Job, JobGroup, OnProgress
+from lookalike.client.parts import Picture
+from lookalike.client.results import IngestSummary
+
+__all__ = ["Client", "IngestSummary", "Job", "JobGroup", "OnJob", "OnProgress", "Picture", "Upload"]

@@ -1,0 +1,243 @@
+"""The client: what one calls to ingest, search and look after a service from Python.
+
+Errors are those of `lookalike.errors`, whether they were noticed here or in the service.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, overload
+
+import httpx2
+
+from lookalike.client.connection import Call, Connection
+from lookalike.client.ingest import Ingestion, Order, Upload
+from lookalike.client.job import Job, JobGroup, OnProgress, wait_for
+from lookalike.client.parts import Picture
+from lookalike.client.resources import Collections, Images, Jobs
+from lookalike.client.results import IngestSummary
+from lookalike.client.search import Wanted, calls, merged, queries_of
+from lookalike.client.upload import Bounds
+from lookalike.errors import TooManyItems
+from lookalike.records import JobRecord, Metadata, Record, SearchResult
+from lookalike.settings import ClientSettings
+
+OnJob = Callable[[Job], None]
+
+
+class Client:
+    """A connection to a lookalike service; close it, or use it in a `with` statement. Safe in several threads.
+
+    `url`, `api_key` and `timeout_s` default to LOOKALIKE_URL, LOOKALIKE_API_KEY and LOOKALIKE_TIMEOUT_S. `timeout_s`
+    bounds one request with its repetitions; waiting for a job has no bound of its own. `transport` replaces the
+    network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float | None = None,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        settings = ClientSettings()
+        key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
+        self._connection = Connection(
+            url or settings.url, api_key=key, timeout_s=timeout_s or settings.timeout_s, transport=transport
+        )
+        # Where none is named, the service has a default of its own.
+        self._collection = settings.collection if "collection" in settings.model_fields_set else None
+        self.collections = Collections(self._connection)
+        self.images = Images(self._connection, self._collection)
+        self.jobs = Jobs(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self._connection.url
+
+    def close(self) -> None:
+        """Close the connections to the service. Its jobs go on."""
+        self._connection.close()
+
+    # --- Ingest ---
+
+    @overload
+    def ingest(
+        self,
+        *paths: str | os.PathLike[str],
+        folder: str | None = ...,
+        collection: str | None = ...,
+        metadata: Metadata | None = ...,
+        include: Sequence[str] = ...,
+        exclude: Sequence[str] = ...,
+        recursive: bool = ...,
+        wait: Literal[True] = ...,
+        upload: Upload = ...,
+        on_progress: OnProgress | None = ...,
+        on_job: OnJob | None = ...,
+    ) -> IngestSummary: ...
+
+    @overload
+    def ingest(
+        self,
+        *paths: str | os.PathLike[str],
+        folder: str | None = ...,
+        collection: str | None = ...,
+        metadata: Metadata | None = ...,
+        include: Sequence[str] = ...,
+        exclude: Sequence[str] = ...,
+        recursive: bool = ...,
+        wait: Literal[False],
+        upload: Upload = ...,
+        on_progress: OnProgress | None = ...,
+        on_job: OnJob | None = ...,
+    ) -> Job | JobGroup: ...
+
+    def ingest(  # noqa: PLR0913 - What one may say about an ingest, each by its name.
+        self,
+        *paths: str | os.PathLike[str],
+        folder: str | None = None,
+        collection: str | None = None,
+        metadata: Metadata | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        recursive: bool = True,
+        wait: bool = True,
+        upload: Upload = "auto",
+        on_progress: OnProgress | None = None,
+        on_job: OnJob | None = None,
+    ) -> IngestSummary | Job | JobGroup:
+        """Store the images of local files and folders, or of a `folder` that the service names.
+
+        A local folder is read by the service itself where it runs on this machine and has it under its roots; anything
+        else is uploaded in requests of bounded size. `upload=True` always uploads, `upload=False` never.
+        `include` and `exclude` are globs on names, or on paths below the folder where they hold a `/`.
+
+        Waits, and returns counts and failures; raises `JobFailed` and `JobCancelled`. With `wait=False` it returns
+        once everything is sent: a `Job`, or a `JobGroup` where uploads made several. `on_progress` is called about
+        once a second, `on_job` with each job as it is accepted.
+        """
+        order = Order(
+            collection=collection or self._collection,
+            metadata=metadata or {},
+            include=tuple(include),
+            exclude=tuple(exclude),
+            recursive=recursive,
+        )
+        ingestion = Ingestion(
+            self._connection,
+            order,
+            bounds=lambda: self._bounds,
+            on_job=on_job or _ignore,
+            on_look=lambda group: on_progress(group.progress) if on_progress else None,
+        )
+        group = ingestion.start([Path(path) for path in paths], folder=folder, upload=upload)
+        if not wait:
+            alone = len(group.jobs) == 1 and not group.unsent
+            return group.jobs[0] if alone else group
+        group.wait(on_progress=on_progress)
+        return group.result()
+
+    # --- Search ---
+
+    @overload
+    def search(
+        self,
+        *images: Picture,
+        image_ids: Iterable[str] = ...,
+        server_paths: Iterable[str] = ...,
+        vectors: Iterable[Iterable[float]] = ...,
+        collection: str | None = ...,
+        limit: int = ...,
+        filter: str | None = ...,
+        wait: Literal[True] = ...,
+        on_job: OnJob | None = ...,
+    ) -> SearchResult: ...
+
+    @overload
+    def search(
+        self,
+        *images: Picture,
+        image_ids: Iterable[str] = ...,
+        server_paths: Iterable[str] = ...,
+        vectors: Iterable[Iterable[float]] = ...,
+        collection: str | None = ...,
+        limit: int = ...,
+        filter: str | None = ...,
+        wait: Literal[False],
+        on_job: OnJob | None = ...,
+    ) -> Job: ...
+
+    def search(  # noqa: PLR0913 - What one may say about a search, each by its name.
+        self,
+        *images: Picture,
+        image_ids: Iterable[str] = (),
+        server_paths: Iterable[str] = (),
+        vectors: Iterable[Iterable[float]] = (),
+        collection: str | None = None,
+        limit: int = 3,
+        filter: str | None = None,
+        wait: bool = True,
+        on_job: OnJob | None = None,
+    ) -> SearchResult | Job:
+        """Find the stored images most like the given ones: local files, bytes or PIL images, all of them uploaded.
+
+        Queries can also be stored images by id, files under the service's roots by path, and vectors. The result has
+        an entry per query, in the order of the parameters; one that could not be answered has an `error`.
+
+        Waits, in several requests where the service takes no more in one; raises `JobFailed`. With `wait=False` it
+        returns the `Job`, and raises `TooManyItems` where one is not enough.
+        """
+        requests = calls(
+            images,
+            queries_of(image_ids, server_paths, vectors),
+            Wanted(collection=collection or self._collection, limit=limit, filter=filter),
+            self._bounds,
+            wait=wait,
+        )
+        if not wait and len(requests) > 1:
+            raise TooManyItems(f"This search takes {len(requests)} jobs. Ask for less at once, or wait for the result.")
+        jobs = []
+        for request in requests:
+            jobs.append(Job(self._connection, self._connection.fetch(JobRecord, request)))
+            (on_job or _ignore)(jobs[-1])
+        if not wait:
+            return jobs[0]
+        wait_for(jobs, None, None)
+        return merged([job.search_result() for job in jobs])
+
+    # --- The service ---
+
+    def info(self) -> dict[str, Any]:
+        """Return what the service tells about itself: version, limits, workers and their models."""
+        return dict(self._connection.send(Call(method="GET", path="/v1/info")).json())
+
+    def readiness(self) -> dict[str, Any]:
+        """Return the service's own check of its parts, ready or not; raises only where no service answers."""
+        return self._connection.probe("/readyz")
+
+    @cached_property
+    def _bounds(self) -> Bounds:
+        return self._connection.fetch(_Info, Call(method="GET", path="/v1/info")).limits
+
+
+class _Info(Record):
+    """The part of `GET /v1/info` that the client goes by."""
+
+    limits: Bounds
+
+
+def _ignore(job: Job) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,202 @@
+"""One HTTP connection to a service: retries, problem documents turned back into errors, answers into records.
+
+Knows HTTP and nothing of ingests, searches or jobs. Safe to use from several threads.
+"""
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final, TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from lookalike.errors import IdempotencyConflict, LookalikeError, PayloadTooLarge, ServiceUnreachable, error_classes
+
+R = TypeVar("R", bound=BaseModel)
+
+_BUSY: Final = frozenset({429, 503})  #: The service's own answers that may be better in a moment.
+_GATEWAY: Final = frozenset({502, 503, 504})  #: What a proxy answers while the service behind it is away.
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 2.0
+#: How long a service that never answered is tried: a mistyped address should not take half a minute to be noticed.
+_FIRST_CONTACT_S: Final = 1.5
+
+
+class Repeat(Enum):
+    """When a request may be sent again."""
+
+    ALWAYS = auto()  #: Reading, or carrying an Idempotency-Key: doing it twice is doing it once.
+    UNSENT = auto()  #: Only where the service cannot have acted on it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request, in a form that can be sent again."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    data: Mapping[str, Any] | None = None  #: Form fields of a multipart request.
+    files: list[tuple[str, Any]] | None = None
+    repeat: Repeat = Repeat.ALWAYS
+    hold_s: float = 0.0  #: The service may hold its answer back this long, beyond the usual time.
+    patience_s: float | None = None  #: How long to try again; None takes the connection's `timeout_s`.
+
+
+class Connection:
+    """Sends calls to one service."""
+
+    def __init__(
+        self, url: str, *, api_key: str | None, timeout_s: float, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._answered = False
+        try:
+            base = httpx2.URL(self.url)
+        except httpx2.InvalidURL as error:
+            raise ServiceUnreachable(f"{url!r} is not a URL. One looks like http://127.0.0.1:8000.") from error
+        if base.scheme not in {"http", "https"} or not base.host:
+            raise ServiceUnreachable(f"{url!r} is not a URL of a service. One looks like http://127.0.0.1:8000.")
+        self.is_local = _is_loopback(base.host)
+        self._http = httpx2.Client(
+            base_url=base,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=timeout_s,
+            transport=transport,
+            # A proxy from the environment cannot reach this machine's loopback.
+            trust_env=not self.is_local,
+        )
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._http.close()
+
+    def fetch(self, record: type[R], call: Call) -> R:
+        """Send a call and read its answer as a record."""
+        answer = self.send(call)
+        try:
+            # A newer service may have added fields; the contract is that it renames none.
+            return record.model_validate(answer.json(), extra="ignore")
+        except ValueError as error:
+            raise self._stranger(answer) from error
+
+    def send(self, call: Call) -> httpx2.Response:
+        """Send a call until it is answered for good or patience is over; raises what a problem document says."""
+        started = time.monotonic()
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            outcome = self._try(call)
+            if isinstance(outcome, httpx2.Response) and outcome.is_success:
+                return outcome
+            error, again, asked_s = self._judge(call, outcome)
+            patience_s = self._timeout_s if call.patience_s is None else call.patience_s
+            if not self._answered:
+                patience_s = min(patience_s, _FIRST_CONTACT_S)
+            wait_s = max(pause_s, asked_s)
+            if not again or time.monotonic() - started + wait_s > patience_s:
+                raise error
+            time.sleep(wait_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def probe(self, path: str) -> dict[str, Any]:
+        """Ask once for a JSON object that comes with whatever status; raises `ServiceUnreachable`."""
+        answer = self._try(Call(method="GET", path=path))
+        if isinstance(answer, httpx2.TransportError):
+            raise self._unreachable(answer) from answer
+        try:
+            return dict(answer.json())
+        except (ValueError, TypeError) as error:
+            raise self._stranger(answer) from error
+
+    def _try(self, call: Call) -> httpx2.Response | httpx2.TransportError:
+        timeout = httpx2.Timeout(self._timeout_s, read=self._timeout_s + call.hold_s)
+        try:
+            answer = self._http.request(
+                call.method,
+                call.path,
+                params=dict(call.params),
+                headers=dict(call.headers),
+                json=call.json,
+                data=call.data,
+                files=call.files,
+                timeout=timeout,
+            )
+        except httpx2.TransportError as error:
+            return error
+        self._answered = True
+        return answer
+
+    def _judge(
+        self, call: Call, outcome: httpx2.Response | httpx2.TransportError
+    ) -> tuple[LookalikeError, bool, float]:
+        """Say what went wrong, whether to send the call again, and the pause the service asked for."""
+        if isinstance(outcome, httpx2.TransportError):
+            unsent = isinstance(outcome, httpx2.ConnectError | httpx2.ConnectTimeout)
+            error = self._unreachable(outcome)
+            error.__cause__ = outcome
+            return error, unsent or call.repeat is Repeat.ALWAYS, 0.0
+        problem = self._problem(outcome)
+        busy = _GATEWAY if isinstance(problem, ServiceUnreachable) else _BUSY
+        # 422 is a key used for something else; 409 says that the first sending is still in work.
+        in_flight = problem.code == IdempotencyConflict.code and outcome.status_code == 409
+        return problem, outcome.status_code in busy or in_flight, _retry_after_s(outcome)
+
+    def _unreachable(self, cause: httpx2.TransportError) -> ServiceUnreachable:
+        if isinstance(cause, httpx2.TimeoutException):
+            return ServiceUnreachable(f"The service at {self.url} did not answer within {self._timeout_s:g} seconds.")
+        return ServiceUnreachable(
+            f"No lookalike service answers at {self.url} ({str(cause) or type(cause).__name__}). "
+            "Start one with `lookalike up`, or name another with --url."
+        )
+
+    def _problem(self, answer: httpx2.Response) -> LookalikeError:
+        try:
+            problem = answer.json()
+            code, detail = str(problem["code"]), str(problem.get("detail") or problem.get("title") or problem["code"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # A proxy before the service has a limit of its own.
+            return PayloadTooLarge() if answer.status_code == 413 else self._stranger(answer)
+        error = error_from(code, detail)
+        if answer.status_code == 500 and problem.get("request_id"):
+            error.add_note(f"The service's log has the details under request id {problem['request_id']}.")
+        return error
+
+    def _stranger(self, answer: httpx2.Response) -> ServiceUnreachable:
+        return ServiceUnreachable(
+            f"What answers at {self.url} is not a lookalike service of a version that this client knows "
+            f"({answer.request.method} {answer.request.url.path}: HTTP {answer.status_code})."
+        )
+
+
+def error_from(code: str, message: str) -> LookalikeError:
+    """Turn a received code back into an error of its class; a code from a newer service stays on the base class."""
+    known = error_classes().get(code)
+    if known is not None:
+        return known(message)
+    error = LookalikeError(message)
+    # On the instance: a class for it would join the tree of codes that this version knows.
+    vars(error)["code"] = code
+    return error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _retry_after_s(answer: httpx2.Response) -> float:
+    """Read Retry-After in seconds. The other form, a date, needs the service's clock; our own pauses serve there."""
+    try:
+        return max(0.0, float(answer.headers.get("Retry-After", 0)))
+    except ValueError:
+        return 0.0

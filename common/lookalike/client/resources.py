@@ -1,0 +1,110 @@
+"""Collections, stored images and jobs, each under a name of the client."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from lookalike.client.connection import Call, Connection, Repeat
+from lookalike.client.job import Job
+from lookalike.records import Collection, Image, IndexKind, JobKind, JobPage, JobRecord, JobState, Metric
+
+
+class CollectionList(BaseModel):
+    """Answer of `GET /v1/collections`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    collections: tuple[Collection, ...]
+
+
+class Collections:
+    """The collections of a service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self) -> tuple[Collection, ...]:
+        """Return all collections, without their counts."""
+        return self._connection.fetch(CollectionList, Call(method="GET", path="/v1/collections")).collections
+
+    def create(
+        self, name: str, *, metric: Metric | str | None = None, index: IndexKind | str | None = None
+    ) -> Collection:
+        """Create an empty collection; raises `CollectionExists`. An ingest creates a missing one by itself."""
+        body: dict[str, Any] = {"name": name}
+        if metric is not None:
+            body["metric"] = str(metric)
+        if index is not None:
+            body["index"] = str(index)
+        call = Call(method="POST", path="/v1/collections", json=body, repeat=Repeat.UNSENT)
+        return self._connection.fetch(Collection, call)
+
+    def get(self, name: str) -> Collection:
+        """Return one collection with its count; raises `CollectionNotFound`."""
+        return self._connection.fetch(Collection, Call(method="GET", path=f"/v1/collections/{quote(name, safe='')}"))
+
+    def delete(self, name: str) -> None:
+        """Delete a collection and what is in it; the image files stay. Raises `CollectionNotFound`."""
+        path = f"/v1/collections/{quote(name, safe='')}"
+        self._connection.send(Call(method="DELETE", path=path, repeat=Repeat.UNSENT))
+
+
+class Images:
+    """The stored images of a service, by id. Every method raises `ImageNotFound` and `CollectionNotFound`."""
+
+    def __init__(self, connection: Connection, collection: str | None) -> None:
+        self._connection = connection
+        self._collection = collection
+
+    def get(self, image_id: str, *, collection: str | None = None) -> Image:
+        """Return what is stored about an image."""
+        return self._connection.fetch(Image, self._call("GET", image_id, "", collection))
+
+    def delete(self, image_id: str, *, collection: str | None = None) -> None:
+        """Take an image out of its collection; its file stays."""
+        self._connection.send(self._call("DELETE", image_id, "", collection, repeat=Repeat.UNSENT))
+
+    def thumbnail(self, image_id: str, *, collection: str | None = None) -> bytes:
+        """Return a small picture of an image, encoded."""
+        return self._connection.send(self._call("GET", image_id, "/thumbnail", collection)).content
+
+    def content(self, image_id: str, *, collection: str | None = None) -> bytes:
+        """Return the image's file."""
+        return self._connection.send(self._call("GET", image_id, "/content", collection)).content
+
+    def _call(
+        self, method: str, image_id: str, what: str, collection: str | None, repeat: Repeat = Repeat.ALWAYS
+    ) -> Call:
+        named = collection or self._collection
+        return Call(
+            method=method,
+            path=f"/v1/images/{quote(image_id, safe='')}{what}",
+            params={"collection": named} if named else {},
+            repeat=repeat,
+        )
+
+
+class Jobs:
+    """The jobs of a service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; raises `JobNotFound` and `JobExpired`."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}"
+        return Job(self._connection, self._connection.fetch(JobRecord, Call(method="GET", path=path)))
+
+    def list(self, *, kind: JobKind | str | None = None, state: JobState | str | None = None) -> Iterator[Job]:
+        """Go through the jobs, newest first, page by page."""
+        asked = {"kind": kind and str(kind), "state": state and str(state)}
+        cursor: str | None = None
+        while True:
+            params = {name: value for name, value in {**asked, "cursor": cursor}.items() if value}
+            page = self._connection.fetch(JobPage, Call(method="GET", path="/v1/jobs", params=params))
+            yield from (Job(self._connection, record) for record in page.jobs)
+            if not page.next_cursor:
+                return
+            cursor = page.next_cursor
