@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, Protocol
 
-from lookalike.errors import FileEmpty, FileMissing, FileTooLarge, InsufficientStorage
+from lookalike.errors import FileMissing, FileTooLarge, InsufficientStorage
 from lookalike.roots import OpenedFile, open_regular
 
 Area = Literal["images", "queries"]
@@ -59,7 +59,8 @@ class UploadStore:
     def put(self, stream: Stream, *, area: Area = "images") -> str:
         """Keep what `stream` holds; returns its SHA-256, whose URI `upload_uri` or `query_uri` makes.
 
-        Raises `FileEmpty`, `FileTooLarge` and `InsufficientStorage`, and leaves nothing behind then.
+        Raises `FileTooLarge` and `InsufficientStorage`, and leaves nothing behind then. An empty file is kept like any
+        other: the worker that reads it puts it into its job's ledger, and the rest of the upload goes on.
         """
         try:
             return self._put(stream, self._folder / area)
@@ -125,6 +126,4 @@ class UploadStore:
                 raise FileTooLarge
             digest.update(block)
             file.write(block)
-        if not size:
-            raise FileEmpty
         return digest.hexdigest()

@@ -59,7 +59,6 @@ class Breaking(io.BytesIO):
 @pytest.mark.parametrize(
     ("stream", "error"),
     [
-        (io.BytesIO(b""), FileEmpty),
         (io.BytesIO(bytes((3 << 20) + 1)), FileTooLarge),
         (Breaking(bytes(3 << 20)), ConnectionResetError),
     ],
@@ -71,6 +70,11 @@ def test_a_failed_upload_leaves_nothing_behind(
         store.put(stream)
 
     assert files(tmp_path) == []
+
+
+def test_an_empty_upload_is_kept_for_the_ledger_to_tell_of(store: UploadStore) -> None:
+    with store.open(upload_uri(store.put(io.BytesIO()))) as file, pytest.raises(FileEmpty):
+        file.read(max_bytes=1)
 
 
 def test_an_upload_of_exactly_the_limit_is_kept(store: UploadStore) -> None:

@@ -1,0 +1,33 @@
+"""What a lane works with: built once, in the composition root, and handed on."""
+
+from dataclasses import dataclass
+
+from lookalike.vectorstore import VectorStore
+
+from lookalike.broker import Doorbell
+from lookalike.decodepool import DecodePool
+from lookalike.jobstore import JobStore
+from lookalike.settings import Settings
+from lookalike.sources import Sources
+from lookalike_worker.heart import Heart
+from lookalike_worker.model import Embedder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The parts of a worker process."""
+
+    settings: Settings
+    jobs: JobStore
+    doorbell: Doorbell
+    sources: Sources
+    decoders: DecodePool
+    embedder: Embedder
+    vectors: VectorStore
+    heart: Heart
+
+    def close(self) -> None:
+        """End the decoders, and let go of the servers."""
+        self.heart.stop()
+        self.decoders.close()
+        self.vectors.close()

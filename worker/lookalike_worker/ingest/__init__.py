@@ -1,0 +1,1 @@
+"""The ingest lane: a planner that lists and cuts, and chunks that embed and store."""

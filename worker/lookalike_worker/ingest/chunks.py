@@ -1,0 +1,187 @@
+"""A chunk: skip what is stored unchanged, decode and embed the rest in overlapping batches, upsert, account once."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from lookalike.vectorstore import StoredImage
+from numpy.typing import NDArray
+
+from lookalike.decodepool import Decoded
+from lookalike.errors import EmbeddingInvalid, ImageError, Quarantined
+from lookalike.jobstore import ChunkClaim, ChunkOutcome, IngestItem, Receipt, Renewal
+from lookalike.records import Failure, IngestResult, Stage
+from lookalike.roots import image_id
+from lookalike.uploads import UPLOAD_SCHEME
+from lookalike_worker.context import Context
+from lookalike_worker.ingest.planner import failure_of
+
+log = logging.getLogger(__name__)
+
+_RENEW_EVERY_S: Final = 1.0
+#: Errors of the decoder's environment rather than of the image's content; their stage is reading.
+_READ_CODES: Final = frozenset(
+    {"file_missing", "file_empty", "file_too_large", "not_regular_file", "permission_denied", "invalid_filename"}
+)
+
+
+class ChunkStopped(Exception):
+    """The chunk is not to be gone on with. Nobody but the lane catches this."""
+
+    def __init__(self, *, give_back: bool) -> None:
+        super().__init__()
+        self.give_back = give_back  #: The worker ends; otherwise the claim is lost.
+
+
+@dataclass
+class _Work:
+    """What has become of a chunk's files so far."""
+
+    images: list[StoredImage] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    stored_before: int = 0  #: By an earlier attempt at this chunk, which died before it could account.
+    unchanged: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+class ChunkRunner:
+    """Processes chunk claims; `stopping` tells whether the worker has been asked to end."""
+
+    def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
+        self._context = context
+        self._stopping = stopping
+        self._renewed_s = 0.0
+
+    def run(self, claim: ChunkClaim) -> Receipt:
+        """Process one chunk; raises `ChunkStopped`, and what the vector store raises."""
+        context, request = self._context, claim.request
+        if claim.attempts > context.settings.max_attempts:
+            return self._isolate(claim)
+        collection = context.vectors.bind(request.collection, context.embedder.model)
+        work = _Work()
+        self._renewed_s = time.monotonic()
+        items = self._changed(claim, work)
+        for batch in self._decoded(claim, items, work):
+            self._embed(claim, batch, work)
+            if not self._go_on(claim):
+                break
+        if work.images:
+            context.vectors.upsert(request.collection, work.images, np.concatenate(work.vectors))
+        outcome = ChunkOutcome(
+            stored=len(work.images) + work.stored_before, unchanged=work.unchanged, failures=tuple(work.failures)
+        )
+        result = IngestResult(collection=collection.name, model=collection.model)
+        return context.jobs.account(claim, outcome, result=result.model_dump(mode="json"))
+
+    def _isolate(self, claim: ChunkClaim) -> Receipt:
+        """Halve a chunk that workers died on, until the file that kills them stands alone."""
+        if len(claim.items) > 1:
+            log.warning("chunk %d of job %s has killed its workers; halving it", claim.number, claim.job_id)
+            return Receipt.ACCEPTED if self._context.jobs.split(claim) else Receipt.REFUSED
+        error = Quarantined()
+        failure = Failure(
+            uri=claim.items[0].uri,
+            code=error.code,
+            message=error.message,
+            stage=Stage.EMBED,
+            attempts=claim.attempts - 1,
+        )
+        return self._context.jobs.account(claim, ChunkOutcome(failures=(failure,)))
+
+    def _changed(self, claim: ChunkClaim, work: _Work) -> list[IngestItem]:
+        """The items that are not stored as they are; the others are counted."""
+        items = {image_id(item.uri): item for item in claim.items}
+        work.unchanged += len(claim.items) - len(items)  # The same upload, named twice.
+        known = self._context.vectors.known(claim.request.collection, list(items))
+        for stored in known.values():
+            if not self._is_current(stored, claim):
+                continue
+            del items[stored.id]
+            if stored.job == claim.job_id:
+                work.stored_before += 1
+            else:
+                work.unchanged += 1
+        return list(items.values())
+
+    def _is_current(self, stored: StoredImage, claim: ChunkClaim) -> bool:
+        if stored.metadata != claim.request.metadata:
+            return False
+        try:
+            with self._context.sources.open(stored.uri) as file:
+                # An upload's name is its content; its time only tells when it was last sent.
+                same_age = stored.uri.startswith(UPLOAD_SCHEME) or stored.mtime_ns == file.mtime_ns
+                return same_age and stored.size == file.size
+        except ImageError:
+            return False  # Decoding will say what is wrong with it.
+
+    def _decoded(self, claim: ChunkClaim, items: list[IngestItem], work: _Work) -> Iterator[list[tuple[str, Decoded]]]:
+        """Decode ahead of the network: batches come as they fill, while later files are still being decoded."""
+        futures: deque[tuple[IngestItem, Future[Decoded]]] = deque(
+            (item, self._context.decoders.decode(item.uri)) for item in items
+        )
+        batch: list[tuple[str, Decoded]] = []
+        try:
+            while futures:
+                item, future = futures.popleft()
+                try:
+                    batch.append((item.name, future.result()))
+                except ImageError as error:
+                    stage = Stage.READ if error.code in _READ_CODES else Stage.DECODE
+                    work.failures.append(failure_of(item.uri, error, stage, attempts=claim.attempts))
+                if len(batch) == self._context.embedder.engine.batch_images:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+        finally:
+            for _, future in futures:
+                future.cancel()
+
+    def _embed(self, claim: ChunkClaim, batch: list[tuple[str, Decoded]], work: _Work) -> None:
+        try:
+            vectors = self._context.embedder.engine.embed(np.stack([decoded.pixels for _, decoded in batch]))
+        except ImageError as error:
+            work.failures += [
+                failure_of(decoded.uri, error, Stage.EMBED, attempts=claim.attempts) for _, decoded in batch
+            ]
+            return
+        usable: NDArray[np.bool_] = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
+        for (name, decoded), fits in zip(batch, usable, strict=True):
+            if fits:
+                work.images.append(_row(claim, name, decoded))
+            else:
+                work.failures.append(failure_of(decoded.uri, EmbeddingInvalid(), Stage.EMBED, attempts=claim.attempts))
+        work.vectors.append(vectors[usable])
+
+    def _go_on(self, claim: ChunkClaim) -> bool:
+        """Between batches: show progress, keep the lease, heed cancel. False where the job was cancelled."""
+        self._context.heart.beat()
+        if self._stopping():
+            raise ChunkStopped(give_back=True)
+        if time.monotonic() - self._renewed_s < _RENEW_EVERY_S:
+            return True
+        self._renewed_s = time.monotonic()
+        renewal = self._context.jobs.renew(claim)
+        if renewal is Renewal.LOST:
+            raise ChunkStopped(give_back=False)
+        return renewal is Renewal.HELD
+
+
+def _row(claim: ChunkClaim, name: str, decoded: Decoded) -> StoredImage:
+    return StoredImage(
+        id=image_id(decoded.uri),
+        uri=decoded.uri,
+        name=name,
+        sha256=decoded.sha256,
+        size=decoded.size,
+        mtime_ns=decoded.mtime_ns,
+        width=decoded.width,
+        height=decoded.height,
+        job=claim.job_id,
+        metadata=claim.request.metadata,
+    )
