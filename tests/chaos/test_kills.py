@@ -1,0 +1,91 @@
+"""kill -9 of everything, while it works: no file lost, none twice, nothing left behind."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lookalike.gallery import draw_gallery
+from stack import Stack, until
+
+IMAGES = 240
+
+
+@pytest.fixture(scope="module")
+def pictures(stack: Stack) -> list[Path]:
+    return draw_gallery(stack.root / "pictures", count=IMAGES, seed=3)
+
+
+def assert_exact(stack: Stack, job_id: str, collection: str) -> None:
+    job = stack.finished(job_id)
+    assert job["state"] == "succeeded", job
+    progress = job["progress"]
+    assert (progress["stored"], progress["unchanged"], progress["failed"]) == (IMAGES, 0, 0), progress
+    assert progress["done"] == progress["total"] == IMAGES
+    assert stack.count(collection) == IMAGES
+
+
+@pytest.mark.parametrize("victim", ["worker-ingest-1", "worker-search-1", "redis", "milvus", "web"])
+def test_a_job_ends_exactly_although_a_process_is_killed_in_its_middle(
+    stack: Stack, pictures: list[Path], victim: str
+) -> None:
+    collection = f"killed_{victim.split('-')[1 if '-' in victim else 0]}"
+    job_id = stack.ingest("pictures", collection=collection)
+    until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
+    pid = stack.kill(victim)
+    assert_exact(stack, job_id, collection)
+    stack.await_ready()
+    until(lambda: stack.pid(victim) != pid, 60, stack.logs)
+    restarted = next(process for process in stack.status()["processes"] if process["name"] == victim)
+    assert restarted["restarts"] >= 1
+    hits = stack.search(collection, {"path": str(pictures[0].relative_to(stack.root))})["queries"][0]["hits"]
+    assert hits[0]["name"] == pictures[0].name
+
+
+@pytest.mark.usefixtures("pictures")
+def test_both_ingest_workers_killed_again_and_again_lose_nothing(stack: Stack) -> None:
+    job_id = stack.ingest("pictures", collection="twice")
+    for threshold in (1, 60):
+        until(lambda: stack.job(job_id)["progress"]["stored"] >= threshold, 90, stack.logs)  # noqa: B023
+        for victim in ("worker-ingest-1", "worker-ingest-2"):
+            stack.kill(victim)
+        stack.await_ready()
+    assert_exact(stack, job_id, "twice")
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_stopped_worker_is_noticed_and_its_late_results_change_nothing(stack: Stack) -> None:
+    job_id = stack.ingest("pictures", collection="stopped")
+    until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
+    pid = stack.kill("worker-ingest-1", signal.SIGSTOP)
+    assert_exact(stack, job_id, "stopped")
+    until(lambda: stack.pid("worker-ingest-1") != pid, 60, stack.logs)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_worker_told_to_end_gives_its_chunk_back_at_once(stack: Stack) -> None:
+    job_id = stack.ingest("pictures", collection="ended")
+    until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
+    stack.kill("worker-ingest-2", signal.SIGTERM)
+    assert_exact(stack, job_id, "ended")
+
+
+@pytest.mark.usefixtures("pictures")
+def test_the_supervisor_killed_leaves_nothing_and_the_next_up_goes_on(stack: Stack) -> None:
+    job_id = stack.ingest("pictures", collection="resumed")
+    until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
+    members = stack.members()
+    os.kill(stack.status()["pid"], signal.SIGKILL)
+    _, alive = psutil.wait_procs(members, timeout=20)
+    assert not alive, alive
+    assert stack.members() == []
+    stack.up()
+    assert_exact(stack, job_id, "resumed")
+
+
+def test_down_leaves_nothing(stack: Stack) -> None:
+    stack.down()
+    assert stack.members() == []
+    assert stack.cli("status").returncode == 3
