@@ -1,0 +1,11 @@
+"""The vector store: collections of images in Milvus, by their public names.
+
+Ingest workers bind a collection to their model and upsert; search workers search; the front end creates, lists, looks
+up and deletes. What Milvus is asked, in which words, and what its answers mean is known here and nowhere else: no other
+part of the project imports pymilvus. Importing this package does not, either; the first call to a server does.
+"""
+
+from lookalike.vectorstore.schema import Found, StoredImage, check_metadata
+from lookalike.vectorstore.store import VectorStore
+
+__all__ = ["Found", "StoredImage", "VectorStore", "check_metadata"]
