@@ -1,0 +1,193 @@
+"""The figure of a search: every query beside its hits, with the labels under them, as one PNG.
+
+Draws what it is given and fetches nothing: the images are thumbnails that this service made.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+#: What a figure shows at most, which bounds its memory; the rest is counted in its last line.
+MAX_ROWS: Final = 64
+MAX_HITS: Final = 24
+
+_TALL_PX: Final = 4_000  #: Tiles shrink, down to the smallest, while the figure is taller than this.
+_TILE_PX: Final = (96, 200)  #: The side of a tile: at least, and at most.
+_WIDE_PX: Final = 1_800  #: Tiles shrink so that the figure stays about this wide.
+_MARGIN: Final = 36
+_GAP: Final = 14
+_DIVIDER: Final = 26  #: Between a query and its hits, in addition to the gap.
+
+_PAPER: Final = "#fbfaf7"
+_TILE: Final = "#efede7"
+_RIM: Final = "#d9d5cb"
+_INK: Final = "#1f2328"
+_PALE: Final = "#6f7680"
+_ACCENT: Final = "#c8502d"  #: Marks what was asked for.
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class FigureHit:
+    """One image found. A label's first line is set dark, a second one pale."""
+
+    label: str
+    image: bytes | None  #: An encoded thumbnail; None draws a placeholder.
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One query and its hits, closest first."""
+
+    label: str
+    image: bytes | None
+    hits: Sequence[FigureHit]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    tile: int
+    columns: int  #: Hits per row.
+    rows: int
+
+    @property
+    def row_height(self) -> int:
+        return self.tile + 2 * _line_px(self.tile) + 30
+
+    @property
+    def hits_left(self) -> int:
+        return _MARGIN + self.tile + _GAP + _DIVIDER
+
+    @property
+    def width(self) -> int:
+        return max(self.hits_left + self.columns * (self.tile + _GAP) - _GAP + _MARGIN, 640)
+
+    @property
+    def top(self) -> int:
+        return 96
+
+    @property
+    def height(self) -> int:
+        return self.top + self.rows * self.row_height + 2 * _MARGIN
+
+
+def draw_figure(rows: Sequence[FigureRow], *, title: str) -> bytes:
+    """Draw queries and hits below a title and return the PNG.
+
+    Shows `MAX_ROWS` queries and `MAX_HITS` hits of each at most, and says below how many it left out.
+    """
+    shown = rows[:MAX_ROWS]
+    layout = _plan(rows=len(shown), columns=max((len(row.hits[:MAX_HITS]) for row in shown), default=0))
+    figure = Image.new("RGB", (layout.width, layout.height), _PAPER)
+    draw = ImageDraw.Draw(figure)
+    _title(draw, title, layout)
+    for at, row in enumerate(shown):
+        _row(figure, draw, row, top=layout.top + at * layout.row_height, layout=layout)
+    more = _left_out(rows)
+    if more:
+        draw.text((_MARGIN, layout.height - _MARGIN), more, font=_font(15), fill=_PALE, anchor="ls")
+    buffer = io.BytesIO()
+    figure.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _plan(*, rows: int, columns: int) -> _Layout:
+    smallest, largest = _TILE_PX
+    room = (_WIDE_PX - 2 * _MARGIN - _DIVIDER) // (columns + 1) - _GAP
+    tile = max(smallest, min(largest, room))
+    while tile > smallest and _Layout(tile, columns, rows).height > _TALL_PX:
+        tile -= 4
+    return _Layout(tile, columns, rows)
+
+
+def _title(draw: ImageDraw.ImageDraw, title: str, layout: _Layout) -> None:
+    text = _shortened(title, _font(26), layout.width - 2 * _MARGIN)
+    draw.text((_MARGIN, 42), text, font=_font(26), fill=_INK, anchor="lm")
+    draw.line((_MARGIN, 72, layout.width - _MARGIN, 72), fill=_RIM, width=1)
+
+
+def _row(figure: Image.Image, draw: ImageDraw.ImageDraw, row: FigureRow, *, top: int, layout: _Layout) -> None:
+    size = layout.tile
+    _tile(figure, draw, row.image, (_MARGIN, top), size=size)
+    draw.rectangle((_MARGIN - 3, top - 3, _MARGIN + size + 2, top + size + 2), outline=_ACCENT, width=3)
+    _caption(draw, row.label, (_MARGIN, top + size + 8), size=size)
+    middle = top + size // 2
+    arrow = _MARGIN + size + (_GAP + _DIVIDER) // 2
+    draw.line((arrow - 4, middle - 9, arrow + 5, middle, arrow - 4, middle + 9), fill=_PALE, width=3, joint="curve")
+    if not row.hits:
+        draw.text((layout.hits_left, middle), "no hits", font=_font(18), fill=_PALE, anchor="lm")
+    for at, hit in enumerate(row.hits[:MAX_HITS]):
+        left = layout.hits_left + at * (size + _GAP)
+        _tile(figure, draw, hit.image, (left, top), size=size)
+        _caption(draw, hit.label, (left, top + size + 8), size=size)
+
+
+def _tile(
+    figure: Image.Image, draw: ImageDraw.ImageDraw, image: bytes | None, place: tuple[int, int], *, size: int
+) -> None:
+    """Draw an image into a square, whole and centred, or the sign for a missing one."""
+    left, top = place
+    draw.rectangle((left, top, left + size - 1, top + size - 1), fill=_TILE, outline=_RIM)
+    picture = _opened(image, size - 2)
+    if picture is not None:
+        figure.paste(picture, (left + (size - picture.width) // 2, top + (size - picture.height) // 2))
+        return
+    x, y, unit = left + size // 2, top + size // 2, size // 8
+    draw.rectangle((x - 2 * unit, y - unit - unit // 2, x + 2 * unit, y + unit + unit // 2), outline=_RIM, width=3)
+    draw.line((x - 2 * unit, y + unit + unit // 2, x + 2 * unit, y - unit - unit // 2), fill=_RIM, width=3)
+
+
+def _opened(image: bytes | None, size: int) -> Image.Image | None:
+    if image is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(image), formats=("JPEG", "PNG", "WEBP")) as picture:
+            return ImageOps.contain(picture.convert("RGB"), (size, size))
+    except OSError:
+        # A thumbnail that cannot be read costs its place in the figure, not the figure.
+        return None
+
+
+def _caption(draw: ImageDraw.ImageDraw, label: str, place: tuple[int, int], *, size: int) -> None:
+    font, (left, top) = _font(_line_px(size) - 4), place
+    for at, line in enumerate(label.split("\n", 1)):
+        where = (left, top + at * _line_px(size))
+        draw.text(where, _shortened(line, font, size), font=font, fill=_PALE if at else _INK, anchor="la")
+
+
+def _line_px(tile: int) -> int:
+    return 21 if tile >= 160 else 18 if tile >= 120 else 15
+
+
+def _left_out(rows: Sequence[FigureRow]) -> str:
+    queries, hits = len(rows) - MAX_ROWS, max((len(row.hits) for row in rows), default=0) - MAX_HITS
+    parts = [f"{hits} more hits per query"] if hits > 0 else []
+    parts += [f"{queries} more queries"] if queries > 0 else []
+    return f"Not shown: {' and '.join(parts)}." if parts else ""
+
+
+def _shortened(text: str, font: _Font, width: int) -> str:
+    """Cut `text` so that it fits `width` pixels, with an ellipsis in its middle: names differ at their ends."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        kept = (low + high + 1) // 2
+        low, high = (kept, high) if font.getlength(_without_middle(text, kept)) <= width else (low, kept - 1)
+    return _without_middle(text, low)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    head = (kept + 1) // 2
+    return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> _Font:
+    return ImageFont.load_default(size)
