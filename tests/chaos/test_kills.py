@@ -6,8 +6,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
+from pydantic import SecretStr
 
+from lookalike.broker import Doorbell
 from lookalike.gallery import draw_gallery
+from lookalike.jobstore import Lane, Limits
+from lookalike.jobstore.redis import RedisJobStore
+from lookalike.records import FolderSource, IngestRequest, JobKind
+from lookalike.settings import Settings
 from stack import Stack, until
 
 IMAGES = 240
@@ -73,6 +80,27 @@ def test_a_worker_told_to_end_gives_its_chunk_back_at_once(stack: Stack) -> None
 
 
 @pytest.mark.usefixtures("pictures")
+def test_a_job_whose_message_was_lost_is_rung_again(stack: Stack) -> None:
+    with stack.redis() as client:
+        store = RedisJobStore(
+            redis.Redis.from_url(stack.redis_url(), decode_responses=True), Limits.from_settings(Settings())
+        )
+        request = IngestRequest(collection="unheard", source=FolderSource(path="pictures"))
+        job, _ = store.create(JobKind.INGEST, request)  # as a front end that dies before it rings
+        assert client.llen("ingest") == 0
+        assert_exact(stack, job.id, "unheard")
+        store.close()
+
+
+@pytest.mark.usefixtures("pictures")
+def test_doubled_messages_do_nothing_twice(stack: Stack) -> None:
+    settings = Settings(redis_url=SecretStr(stack.redis_url()))
+    job_id = stack.ingest("pictures", collection="doubled")
+    Doorbell.connect(settings).ring(Lane.INGEST, times=40)
+    assert_exact(stack, job_id, "doubled")
+
+
+@pytest.mark.usefixtures("pictures")
 def test_the_supervisor_killed_leaves_nothing_and_the_next_up_goes_on(stack: Stack) -> None:
     job_id = stack.ingest("pictures", collection="resumed")
     until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
@@ -88,4 +116,4 @@ def test_the_supervisor_killed_leaves_nothing_and_the_next_up_goes_on(stack: Sta
 def test_down_leaves_nothing(stack: Stack) -> None:
     stack.down()
     assert stack.members() == []
-    assert stack.cli("status").returncode == 3
+    assert stack.cli("status").returncode == 4

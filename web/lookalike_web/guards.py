@@ -74,4 +74,6 @@ def _log(response: Response) -> None:
         "ms": round((time.perf_counter() - g.started) * 1000, 1),
         "request_id": g.request_id,
     }
-    access_log.info(json.dumps(line))
+    # The supervisor asks for this every few seconds.
+    level = logging.DEBUG if request.path == "/healthz" else logging.INFO
+    access_log.log(level, json.dumps(line))

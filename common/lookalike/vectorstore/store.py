@@ -360,11 +360,14 @@ class VectorStore:
         rebuilt = record.index is IndexKind.AUTO and self._milvus.kind is ServerKind.MILVUS
         target = record.name if rebuilt else physical
 
+        # Only searches may trade freshness for speed: counts and what an ingest skips by have to be true now.
+        consistency = self._settings.consistency if method == "search" else "Strong"
+
         def call() -> Any:
             try:
                 with self._data_lock(record.name) if settled else nullcontext():
                     return self._milvus.call(
-                        method, target, timeout_s=self._read_s, consistency_level=self._settings.consistency, **kwargs
+                        method, target, timeout_s=self._read_s, consistency_level=consistency, **kwargs
                     )
             except Refusal as refusal:
                 if rebuilt and refusal.kind is RefusalKind.NOT_FOUND:

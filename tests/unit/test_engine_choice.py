@@ -1,0 +1,77 @@
+"""Which engine a machine gets, and what it says to a wish it cannot grant."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lookalike.errors import SetupError
+from lookalike.settings import Settings
+from lookalike_worker.engines import invalid_rows
+from lookalike_worker.engines.choose import choose
+from lookalike_worker.engines.hardware import Hardware
+
+LAPTOP = Hardware(cpu="Old Laptop", cores=2, computes_bf16=False, has_openvino=True)
+SERVER = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=True)
+BARE = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=False)
+GPUS = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=True, cuda=("H100", "L4"))
+OLD_DRIVER = Hardware(
+    cpu="New Server",
+    cores=16,
+    computes_bf16=True,
+    has_openvino=True,
+    no_cuda_because="there is a GPU with an old driver",
+)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "settings", "expected", "reason"),
+    [
+        (LAPTOP, {}, ("openvino", "cpu", "fp32"), "does not compute in bf16"),
+        (SERVER, {}, ("openvino", "cpu", "bf16"), "no GPU; OpenVINO is installed; the processor computes in bf16"),
+        (BARE, {}, ("torch", "cpu", "fp32"), "OpenVINO is not installed"),
+        (BARE, {"precision": "bf16"}, ("torch", "cpu", "bf16"), "bf16 was asked for"),
+        (GPUS, {}, ("torch", "cuda:0", "fp16"), "torch sees H100"),
+        (GPUS, {"device": "cuda"}, ("torch", "cuda:0", "fp16"), "cuda was asked for"),
+        (GPUS, {"device": "cuda:1", "precision": "bf16"}, ("torch", "cuda:1", "bf16"), "cuda:1 was asked for"),
+        (GPUS, {"device": "cpu"}, ("openvino", "cpu", "bf16"), "the CPU was asked for"),
+        (GPUS, {"engine": "openvino"}, ("openvino", "cpu", "bf16"), "OpenVINO was asked for"),
+        (GPUS, {"engine": "torch", "precision": "fp32"}, ("torch", "cuda:0", "fp32"), "fp32 was asked for"),
+        (OLD_DRIVER, {}, ("openvino", "cpu", "bf16"), "there is a GPU with an old driver"),
+    ],
+)
+def test_auto_takes_the_fastest_there_is_and_says_why(
+    hardware: Hardware, settings: dict[str, Any], expected: tuple[str, str, str], reason: str
+) -> None:
+    choice = choose(Settings(**settings), hardware)
+
+    assert (choice.engine, choice.device, choice.precision) == expected
+    assert reason in choice.reason
+    assert choice.reason.count(".") == 1, "one sentence"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "settings", "next_step"),
+    [
+        (SERVER, {"device": "cuda"}, "set LOOKALIKE_DEVICE=cpu"),
+        (OLD_DRIVER, {"device": "cuda"}, "there is a GPU with an old driver"),
+        (GPUS, {"device": "cuda:2"}, "counted from 0"),
+        (SERVER, {"device": "gpu"}, "`auto`, `cpu`, `cuda`"),
+        (BARE, {"engine": "openvino"}, "pip install"),
+        (GPUS, {"engine": "openvino", "device": "cuda"}, "LOOKALIKE_ENGINE=torch"),
+        (LAPTOP, {"precision": "bf16"}, "`auto` or `fp32`"),
+        (SERVER, {"precision": "fp16"}, "for GPUs"),
+    ],
+)
+def test_what_was_asked_for_and_is_not_there_is_an_error_with_a_next_step(
+    hardware: Hardware, settings: dict[str, Any], next_step: str
+) -> None:
+    with pytest.raises(SetupError, match=next_step):
+        choose(Settings(**settings), hardware)
+
+
+def test_vectors_that_cannot_be_compared_are_marked() -> None:
+    vectors = np.array([[1, 0], [0, 0], [np.nan, 1], [np.inf, 1], [-1, 2]], np.float32)
+
+    assert invalid_rows(vectors).tolist() == [False, True, True, True, False]
+    assert invalid_rows(vectors[:0]).tolist() == []
