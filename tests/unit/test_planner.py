@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from lookalike.errors import InvalidPath
 from lookalike.jobstore import ChunkClaim, ChunkOutcome, Lane, Limits, PlanClaim, Receipt
 from lookalike.jobstore.memory import MemoryJobStore

@@ -13,7 +13,6 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_ready
 from celery.worker import state as celery_state
-from lookalike.vectorstore import VectorStore
 
 from lookalike.broker import TASK_NAMES, WORKER_SOCKET_TIMEOUT_S, Doorbell, celery_config
 from lookalike.decodepool import DecodePool
@@ -22,6 +21,7 @@ from lookalike.jobstore.redis import RedisJobStore
 from lookalike.records import WorkerInfo
 from lookalike.settings import Settings
 from lookalike.sources import Sources
+from lookalike.vectorstore import VectorStore
 from lookalike_worker.context import Context
 from lookalike_worker.heart import Heart
 from lookalike_worker.janitor import Janitor

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from lookalike.vectorstore import VectorStore
-
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import JobStore
 from lookalike.settings import Settings
 from lookalike.sources import Sources
+from lookalike.vectorstore import VectorStore
 from lookalike_worker.heart import Heart
 from lookalike_worker.model import Embedder
 

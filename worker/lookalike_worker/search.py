@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from lookalike.vectorstore import Found
 from numpy.typing import NDArray
 
 from lookalike.decodepool import Decoded
@@ -28,6 +27,7 @@ from lookalike.errors import (
 from lookalike.jobstore import SearchClaim
 from lookalike.records import Collection, Hit, JobError, Query, QueryResult, SearchResult, score
 from lookalike.uploads import query_uri
+from lookalike.vectorstore import Found
 from lookalike_worker.context import Context
 
 log = logging.getLogger(__name__)

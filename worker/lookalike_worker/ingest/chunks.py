@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from lookalike.vectorstore import StoredImage
 from numpy.typing import NDArray
 
 from lookalike.decodepool import Decoded
@@ -18,6 +17,7 @@ from lookalike.jobstore import ChunkClaim, ChunkOutcome, IngestItem, Receipt, Re
 from lookalike.records import Failure, IngestResult, Stage
 from lookalike.roots import image_id
 from lookalike.uploads import UPLOAD_SCHEME
+from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.planner import failure_of
 
