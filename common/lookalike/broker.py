@@ -22,7 +22,7 @@ TASK_NAMES: Final = {Lane.INGEST: "lookalike.ingest", Lane.SEARCH: "lookalike.se
 
 #: A worker blocks in BRPOP, so its reads may take long; the front end only publishes, and fails fast.
 WORKER_SOCKET_TIMEOUT_S: Final = 30.0
-WEB_SOCKET_TIMEOUT_S: Final = 3.0
+WEB_SOCKET_TIMEOUT_S: Final = 1.0
 
 
 def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, A
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             "socket_timeout": socket_timeout_s,
-            "socket_connect_timeout": 3,
+            "socket_connect_timeout": min(3.0, socket_timeout_s),
             "socket_keepalive": True,
             "retry_on_timeout": False,
             "health_check_interval": 10,
@@ -86,7 +86,7 @@ class Doorbell:
     def connect(cls, settings: Settings) -> "Doorbell":
         """Make a doorbell for a process that only publishes."""
         app = Celery("lookalike", set_as_current=False)
-        app.conf.update(celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S))
+        app.conf.update(celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S), task_publish_retry=False)
         return cls(app)
 
     def ring(self, lane: Lane, times: int = 1) -> None:

@@ -47,7 +47,7 @@ class Listed:
     error: ImageError | None = None
 
 
-def list_folder(
+def list_folder(  # noqa: PLR0913 - each narrows or resumes the same listing
     folder: Path,
     *,
     recursive: bool = True,
@@ -55,15 +55,17 @@ def list_folder(
     exclude: Sequence[str] = (),
     after: str | None = None,
     window: int = 65_536,
+    on_folder: Callable[[], None] = lambda: None,
 ) -> Iterator[Listed]:
     """List the files of a folder, given by its real path, behind the cursor `after`.
 
     Globs compare with the name, or, where they hold a `/`, with the path relative to the folder, in which `**` stands
     for any number of folders. They ignore case, since cameras write `.JPG`. With no `include`, `IMAGE_SUFFIXES` are
     taken; `exclude` wins, and prunes whole folders too. Raises `FolderNotFound` and `PermissionDenied` for the folder
-    itself; a folder below it that cannot be read is listed with its error.
+    itself; a folder below it that cannot be read is listed with its error. `on_folder` is called for each folder that
+    is entered, so that a long walk past files that nobody asked for can show progress.
     """
-    walk = _Walk(folder, _Choice(recursive, include, exclude), window)
+    walk = _Walk(folder, _Choice(recursive, include, exclude), window, on_folder)
     try:
         walk.begin([] if after is None else [os.fsdecode(unquote_to_bytes(part)) for part in after.split("/")])
         yield from walk
@@ -97,8 +99,9 @@ class _Walk:
     a link in mid-walk cannot lead out.
     """
 
-    def __init__(self, folder: Path, choice: "_Choice", window: int) -> None:
+    def __init__(self, folder: Path, choice: "_Choice", window: int, on_folder: Callable[[], None]) -> None:
         self._folder = folder
+        self._on_folder = on_folder
         self._choice = choice
         self._window = window
         self._levels: list[_Level] = []
@@ -156,6 +159,7 @@ class _Walk:
         return None
 
     def _push(self, fd: int, parts: Parts, uri: str, cursor: str, utf8: bool) -> None:
+        self._on_folder()
         after, self._behind = self._behind[:1], self._behind[1:]
         entries = self._windows(fd, parts, after[0] if after else "")
         if self._behind:  # The place to go on behind lies in that folder.

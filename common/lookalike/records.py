@@ -287,7 +287,7 @@ class IngestResult(Record):
     """Result of an ingest job."""
 
     collection: str
-    model: ModelInfo | None  #: Null where no file was there to embed.
+    model: ModelInfo
 
 
 class WorkerInfo(Record):

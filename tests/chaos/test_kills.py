@@ -68,7 +68,7 @@ def test_a_stopped_worker_is_noticed_and_its_late_results_change_nothing(stack: 
     until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
     pid = stack.kill("worker-ingest-1", signal.SIGSTOP)
     assert_exact(stack, job_id, "stopped")
-    until(lambda: stack.pid("worker-ingest-1") != pid, 60, stack.logs)
+    until(lambda: stack.pid("worker-ingest-1") != pid, 90, stack.logs)
 
 
 @pytest.mark.usefixtures("pictures")

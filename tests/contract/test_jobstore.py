@@ -266,6 +266,27 @@ def test_jobs_take_turns(store: JobStore) -> None:
     assert turns in ([first.id, second.id] * 3, [second.id, first.id] * 3)
 
 
+def test_a_chunk_added_again_after_a_lost_answer_is_added_once(store: JobStore) -> None:
+    job = submit(store)
+    plan = claim_plan(store)
+    rooms = [store.add_chunk(plan, items("a"), cursor="a", failures=[failure("b")]) for _ in range(2)]
+    assert rooms == [3, 3]
+    store.end_plan(plan, finished=True)
+    assert store.get(job.id).progress.total == 2
+    assert store.account(claim_chunk(store), ChunkOutcome(stored=1)) is Receipt.FINISHED
+    assert (store.get(job.id).progress.done, store.get(job.id).progress.failed) == (2, 1)
+
+
+def test_a_late_worker_cannot_fail_a_job_that_another_has(hasty: JobStore) -> None:
+    job = planned(hasty, items("a"))
+    late = claim_chunk(hasty)
+    time.sleep(PAST_LEASE_S)
+    hasty.sweep()
+    claim_chunk(hasty)
+    assert not hasty.fail(late, PROBLEM)
+    assert hasty.get(job.id).state is JobState.RUNNING
+
+
 def test_a_split_chunk_comes_back_in_halves_with_one_attempt_left(store: JobStore) -> None:
     job = planned(store, items("a", "b", "c"))
     whole = claim_chunk(store)
@@ -348,12 +369,12 @@ def test_a_cancelled_job_ends_although_its_worker_died(hasty: JobStore) -> None:
 def test_fail_ends_a_job_and_refuses_its_workers(store: JobStore) -> None:
     job = planned(store, items("a"), items("b"))
     claim = claim_chunk(store)
-    store.fail(job.id, PROBLEM)
+    assert store.fail(claim, PROBLEM)
     failed = store.get(job.id)
     assert (failed.state, failed.error) == (JobState.FAILED, PROBLEM)
     assert store.account(claim, ChunkOutcome(stored=1)) is Receipt.REFUSED
     assert store.claim_ingest() is None
-    store.fail(job.id, JobError(code="other", message="Later."))
+    assert not store.fail(claim, JobError(code="other", message="Later."))
     assert store.get(job.id).error == PROBLEM
 
 
@@ -363,6 +384,21 @@ def test_searches_are_claimed_together_up_to_the_batch(store: JobStore) -> None:
     assert [claim.job_id for claim in claims] == [job.id for job in jobs[:2]]
     assert [claim.job_id for claim in store.claim_searches(limit=1)] == [jobs[2].id]
     assert not store.claim_searches(limit=4)
+
+
+def test_a_search_that_was_tried_before_is_served_alone(store: JobStore) -> None:
+    first, second, third = (store.create(JobKind.SEARCH, search_of())[0] for _ in range(3))
+    for claim in store.claim_searches(limit=2):
+        store.give_back(claim)
+    claimed = [[claim.job_id for claim in store.claim_searches(limit=8)] for _ in range(3)]
+    assert sorted(claimed[:2]) == sorted([[first.id], [second.id]])
+    assert claimed[2] == [third.id]
+
+
+def test_a_list_leaves_out_what_grows_with_a_job(store: JobStore) -> None:
+    store.create(JobKind.SEARCH, search_of(3))
+    (listed,) = store.list_jobs().jobs
+    assert (listed.request["limit"], "queries" in listed.request, listed.result) == (3, False, None)
 
 
 def test_a_search_ends_with_its_result_once(store: JobStore) -> None:
@@ -507,7 +543,8 @@ def test_only_the_keys_of_live_jobs_last_for_ever(redis_url: str) -> None:
         store.create(JobKind.SEARCH, search_of(), idempotency=Idempotency(key="k", digest="d"))
         store.finish_search(store.claim_searches(limit=1)[0], answer())
         store.cancel(submit(store).id)
-        store.fail(submit(store).id, PROBLEM)
+        submit(store)
+        store.fail(claim_plan(store), PROBLEM)
         store.sweep()
         assert [key for key in client.keys(f"{PREFIX}*") if client.pttl(key) == -1] == []
 

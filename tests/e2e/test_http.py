@@ -205,15 +205,17 @@ def test_a_job_submitted_while_redis_hangs_is_refused_within_five_seconds_and_ac
     (stack.root / "nothing").mkdir(exist_ok=True)
     pid = stack.redis_pid()
     os.kill(pid, signal.SIGSTOP)
+    took = []
     try:
-        began = time.monotonic()
-        answer = stack.http.post("/v1/ingests", json={"source": {"type": "folder", "path": "nothing"}})
-        took = time.monotonic() - began
+        for _ in range(4):  # The first finds a connection that was good, later ones do not even get one.
+            began = time.monotonic()
+            answer = stack.http.post("/v1/ingests", json={"source": {"type": "folder", "path": "nothing"}})
+            took.append(time.monotonic() - began)
+            assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
-    assert int(answer.headers["Retry-After"]) > 0
-    assert took < 6, "the promise is 5 s; a busy machine may add to that"
+    assert max(took) < 5, took
     stack.await_ready()
     assert stack.finished(stack.ingest("nothing"))["state"] == "succeeded"
 

@@ -1,5 +1,6 @@
 """Which engine a machine gets, and what it says to a wish it cannot grant."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from lookalike.errors import SetupError
 from lookalike.settings import Settings
-from lookalike_worker.engines import invalid_rows
+from lookalike_worker.engines import hardware, invalid_rows
 from lookalike_worker.engines.choose import choose
 from lookalike_worker.engines.hardware import Hardware
 
@@ -25,7 +26,7 @@ OLD_DRIVER = Hardware(
 
 
 @pytest.mark.parametrize(
-    ("hardware", "settings", "expected", "reason"),
+    ("machine", "settings", "expected", "reason"),
     [
         (LAPTOP, {}, ("openvino", "cpu", "fp32"), "does not compute in bf16"),
         (SERVER, {}, ("openvino", "cpu", "bf16"), "no GPU; OpenVINO is installed; the processor computes in bf16"),
@@ -41,9 +42,9 @@ OLD_DRIVER = Hardware(
     ],
 )
 def test_auto_takes_the_fastest_there_is_and_says_why(
-    hardware: Hardware, settings: dict[str, Any], expected: tuple[str, str, str], reason: str
+    machine: Hardware, settings: dict[str, Any], expected: tuple[str, str, str], reason: str
 ) -> None:
-    choice = choose(Settings(**settings), hardware)
+    choice = choose(Settings(**settings), machine)
 
     assert (choice.engine, choice.device, choice.precision) == expected
     assert reason in choice.reason
@@ -51,7 +52,7 @@ def test_auto_takes_the_fastest_there_is_and_says_why(
 
 
 @pytest.mark.parametrize(
-    ("hardware", "settings", "next_step"),
+    ("machine", "settings", "next_step"),
     [
         (SERVER, {"device": "cuda"}, "set LOOKALIKE_DEVICE=cpu"),
         (OLD_DRIVER, {"device": "cuda"}, "there is a GPU with an old driver"),
@@ -64,10 +65,22 @@ def test_auto_takes_the_fastest_there_is_and_says_why(
     ],
 )
 def test_what_was_asked_for_and_is_not_there_is_an_error_with_a_next_step(
-    hardware: Hardware, settings: dict[str, Any], next_step: str
+    machine: Hardware, settings: dict[str, Any], next_step: str
 ) -> None:
     with pytest.raises(SetupError, match=next_step):
-        choose(Settings(**settings), hardware)
+        choose(Settings(**settings), machine)
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
+def test_a_containers_quota_bounds_the_cores(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(hardware, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+
+    assert hardware.usable_cores() == cores
 
 
 def test_vectors_that_cannot_be_compared_are_marked() -> None:

@@ -7,9 +7,10 @@ import pytest
 from lookalike.errors import InvalidPath
 from lookalike.jobstore import ChunkClaim, ChunkOutcome, Lane, Limits, PlanClaim, Receipt
 from lookalike.jobstore.memory import MemoryJobStore
-from lookalike.records import FolderSource, IngestRequest, JobKind, UploadedFile, UploadSource
+from lookalike.records import FolderSource, IngestRequest, JobKind, ModelInfo, UploadedFile, UploadSource, WorkerInfo
 from lookalike.roots import Roots, file_uri
 from lookalike.settings import Settings
+from lookalike_worker.heart import Heart
 from lookalike_worker.ingest.planner import Planner
 
 
@@ -35,7 +36,21 @@ def rings() -> Rings:
 
 
 def planner(jobs: MemoryJobStore, rings: Rings, root: Path) -> Planner:
-    return Planner(jobs, rings, Roots([root]), chunk_images=10)
+    model = ModelInfo(name="resnet50", weights="untrained", trained=False, fingerprint="f", dim=2048)
+    info = WorkerInfo(
+        name="worker-ingest-1",
+        lane="ingest",
+        host="h",
+        pid=1,
+        device="cpu",
+        engine="torch",
+        precision="fp32",
+        engine_reason="",
+        model=model,
+        started_at=jobs.now(),
+    )
+    heart = Heart(jobs, info, every_s=60, limit_s=60)
+    return Planner(jobs, rings, Roots([root]), heart, chunk_images=10)
 
 
 def folder_of(root: Path, files: int) -> IngestRequest:
@@ -95,6 +110,13 @@ def test_uploads_are_planned_by_their_hashes(jobs: MemoryJobStore, rings: Rings,
     assert isinstance(chunk, ChunkClaim)
     assert [item.name for item in chunk.items] == [f"{number}.jpg" for number in range(10)]
     assert chunk.items[0].uri == f"upload:{0:064x}"
+
+
+def test_a_picture_uploaded_twice_is_one_image(jobs: MemoryJobStore, rings: Rings, tmp_path: Path) -> None:
+    files = tuple(UploadedFile(sha256=f"{number % 15:064x}", name=f"{number}.jpg") for number in range(30))
+    job, _ = jobs.create(JobKind.INGEST, IngestRequest(source=UploadSource(files=files)))
+    assert len(set(drain(jobs, planner(jobs, rings, tmp_path)))) == 15
+    assert jobs.get(job.id).progress.total == 15
 
 
 def test_a_folder_outside_the_roots_is_refused(jobs: MemoryJobStore, rings: Rings, tmp_path: Path) -> None:

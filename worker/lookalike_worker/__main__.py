@@ -1,6 +1,7 @@
 """`python -m lookalike_worker`: run a worker, check that one lives, or fetch the weights.
 
-Exit codes: 0 done, 1 not live, 2 usage, 78 the configuration does not allow a start (as in sysexits.h).
+Exit codes: 0 done, 1 not live, 2 usage, 75 a server cannot be reached, 78 the configuration does not
+allow a start (as in sysexits.h).
 """
 
 import argparse
@@ -15,6 +16,7 @@ from lookalike.jobstore import Lane
 from lookalike.settings import Settings
 
 EX_CONFIG: Final = 78
+EX_TEMPFAIL: Final = 75
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _weights(settings, options.timeout)
             case lane:
                 return _run(settings, Lane(lane), options.name)
-    except SetupError as error:
+    except LookalikeError as error:
         print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - the sentence is for who started the process
-        return EX_CONFIG
+        return EX_CONFIG if isinstance(error, SetupError) else EX_TEMPFAIL
 
 
 def _run(settings: Settings, lane: Lane, name: str) -> int:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from lookalike.errors import LookalikeError, QueueUnavailable, VectorStoreUnavailable
+from lookalike.errors import LookalikeError, Quarantined, QueueUnavailable, SetupError, VectorStoreUnavailable
 from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt
 from lookalike.records import JobError
 from lookalike_worker.context import Context
@@ -15,6 +15,7 @@ from lookalike_worker.search import serve_searches
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 60.0
+_RETRY_PAUSE_S: Final = 2.0
 
 
 class LaneRunner(Protocol):
@@ -48,7 +49,11 @@ class IngestLane:
         self._context = context
         self._stopping = stopping
         self._planner = Planner(
-            context.jobs, context.doorbell, context.sources.roots, chunk_images=context.settings.chunk_images
+            context.jobs,
+            context.doorbell,
+            context.sources.roots,
+            context.heart,
+            chunk_images=context.settings.chunk_images,
         )
         self._chunks = ChunkRunner(context, stopping)
         self._refusals = 0  # Times in a row that the vector store could not be reached.
@@ -66,7 +71,7 @@ class IngestLane:
     def _do(self, claim: PlanClaim | ChunkClaim) -> None:
         jobs = self._context.jobs
         try:
-            receipt = self._planner.plan(claim) if isinstance(claim, PlanClaim) else self._chunks.run(claim)
+            receipt = self._plan(claim) if isinstance(claim, PlanClaim) else self._chunks.run(claim)
         except ChunkStopped as stopped:
             if stopped.give_back:
                 jobs.give_back(claim, burn_attempt=False)
@@ -78,22 +83,23 @@ class IngestLane:
             jobs.give_back(claim, delay_s=pause_s, burn_attempt=False)
         except QueueUnavailable:
             raise
+        except SetupError as error:  # Of this machine, as when no decoder can be started; not of the job.
+            log.warning("job %s: an attempt failed: %s", claim.job_id, error)
+            jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
         except LookalikeError as error:
             log.warning("job %s failed: %s", claim.job_id, error)
-            jobs.fail(claim.job_id, JobError(code=error.code, message=error.message))
+            jobs.fail(claim, JobError(code=error.code, message=error.message))
         except Exception:
             log.exception("job %s: an attempt failed", claim.job_id)
-            self._retry(claim)
+            jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
         else:
             self._refusals = 0
             self._follow(claim, receipt)
 
-    def _retry(self, claim: PlanClaim | ChunkClaim) -> None:
-        """Leave what failed to another attempt; a plan that fails every time ends its job."""
-        if isinstance(claim, PlanClaim) and claim.attempts >= self._context.settings.max_attempts:
-            self._context.jobs.fail(claim.job_id, JobError(code="internal_error", message=LookalikeError().message))
-            return
-        self._context.jobs.give_back(claim, delay_s=1.0)
+    def _plan(self, claim: PlanClaim) -> Receipt:
+        if claim.attempts > self._context.settings.max_attempts:
+            raise Quarantined
+        return self._planner.plan(claim)
 
     def _follow(self, claim: PlanClaim | ChunkClaim, receipt: Receipt) -> None:
         if receipt is Receipt.PLAN_DUE:

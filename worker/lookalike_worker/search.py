@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,12 @@ from lookalike.records import Collection, Hit, JobError, Query, QueryResult, Sea
 from lookalike.uploads import query_uri
 from lookalike.vectorstore import Found
 from lookalike_worker.context import Context
+from lookalike_worker.keeping import Keeper, result_of
 
 log = logging.getLogger(__name__)
+
+#: Milvus squares and adds in float32; outside of this a length is lost in it.
+_NORMS: Final = (1e-15, 1e15)
 
 
 @dataclass
@@ -61,11 +65,12 @@ def serve_searches(context: Context) -> int:
     for search in searches:
         _open(context, search)
     alive = [search for search in searches if search.error is None]
-    _embed(context, alive)
+    _embed(context, alive, Keeper(context.jobs, context.heart, claims))
     _look_up(context, alive)
     _search(context, alive)
     for search in searches:
-        context.jobs.finish_search(search.claim, _outcome(search, 1000 * (time.monotonic() - began_s)))
+        if not context.jobs.finish_search(search.claim, _outcome(search, 1000 * (time.monotonic() - began_s))):
+            log.warning("search %s was taken from this worker before it was answered", search.claim.job_id)
     return len(searches)
 
 
@@ -82,7 +87,7 @@ def _open(context: Context, search: _Search) -> None:
         search.error = error
 
 
-def _embed(context: Context, searches: Sequence[_Search]) -> None:
+def _embed(context: Context, searches: Sequence[_Search], keeper: Keeper) -> None:
     """Decode and embed the pictures of all searches together."""
     futures: list[tuple[_Asked, Future[Decoded]]] = []
     for asked in (asked for search in searches for asked in search.asked):
@@ -96,7 +101,7 @@ def _embed(context: Context, searches: Sequence[_Search]) -> None:
     pictures: list[tuple[_Asked, Decoded]] = []
     for asked, future in futures:
         try:
-            pictures.append((asked, future.result()))
+            pictures.append((asked, result_of(future, keeper.keep)))
         except LookalikeError as error:
             asked.error = error
     context.heart.beat()
@@ -151,8 +156,8 @@ def _take_vector(asked: _Asked, collection: Collection | None) -> None:
     model = collection.model if collection else None
     if model and len(vector) != model.dim:
         asked.error = InvalidParameter(f"The vector has {len(vector)} values, this collection's have {model.dim}.")
-    elif not np.isfinite(vector).all() or not vector.any():
-        asked.error = InvalidParameter("The vector has to be finite and not all zero.")
+    elif not _NORMS[0] < np.linalg.norm(vector.astype(np.float64)) < _NORMS[1]:
+        asked.error = InvalidParameter("The vector has to be finite, and neither all but zero nor of an absurd length.")
     else:
         asked.vector = vector
 

@@ -159,7 +159,10 @@ class JobStore(Protocol):
         kind: JobKind | None = None,
         state: JobState | None = None,
     ) -> JobPage:
-        """Return jobs, newest first. `cursor` is the last page's `next_cursor`."""
+        """Return jobs, newest first, without results and without the long parts of their requests.
+
+        `cursor` is the last page's `next_cursor`.
+        """
 
     def failures(self, job_id: str, *, cursor: str | None = None, limit: int = 1000) -> FailurePage:
         """Return a page of the job's failures ledger. Raises as `get` does, and `InvalidParameter` for a bad cursor."""
@@ -174,7 +177,10 @@ class JobStore(Protocol):
     # --- The workers' side ---
 
     def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
-        """Claim waiting searches, oldest first, until their queries number `limit`; at least one where one waits."""
+        """Claim waiting searches, oldest first, until their queries number `limit`; at least one where one waits.
+
+        One that was tried before comes alone.
+        """
 
     def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
         """Make a search final with its result or error. False where the claim had lapsed: the outcome is dropped."""
@@ -212,8 +218,8 @@ class JobStore(Protocol):
     ) -> None:
         """Return work undone, to be claimed again after `delay_s`."""
 
-    def fail(self, job_id: str, error: JobError) -> None:
-        """End a job as failed. Its chunks are dropped; claims on them lapse."""
+    def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
+        """End a job as failed; its chunks are dropped and claims on them lapse. False where the claim had lapsed."""
 
     # --- Everybody's side ---
 

@@ -62,6 +62,19 @@ def record_of(job_id: str, fields: Mapping[str, str], samples: Sequence[str]) ->
     )
 
 
+def summary_of(job_id: str, fields: Mapping[str, str]) -> JobRecord:
+    """Make the record of a job for a list: a page of whole results and requests could be of any size."""
+    return shortened(record_of(job_id, {**fields, "result": ""}, ()))
+
+
+def shortened(record: JobRecord) -> JobRecord:
+    """Leave out of a record what grows with its job: its result, its queries, its uploaded files."""
+    request = {name: value for name, value in record.request.items() if name != "queries"}
+    if "source" in request:
+        request["source"] = {name: value for name, value in request["source"].items() if name != "files"}
+    return record.model_copy(update={"result": None, "request": request})
+
+
 def _json_or_none(text: str | None) -> dict[str, Any] | None:
     return json.loads(text) if text else None
 

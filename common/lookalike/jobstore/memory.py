@@ -27,7 +27,7 @@ from lookalike.jobstore.base import (
     SearchClaim,
     Swept,
 )
-from lookalike.jobstore.codec import cursor_position, record_of, request_json
+from lookalike.jobstore.codec import cursor_position, record_of, request_json, shortened
 from lookalike.records import (
     Failure,
     FailurePage,
@@ -155,7 +155,7 @@ class MemoryJobStore:
     ) -> JobPage:
         with self._changed:
             found = [
-                self._record(job).model_copy(update={"result": None})
+                shortened(self._record(job))
                 for job_id, job in sorted(self._jobs.items(), reverse=True)
                 if (cursor is None or job_id < cursor) and kind in {None, job.kind} and state in {None, job.state}
             ]
@@ -196,13 +196,14 @@ class MemoryJobStore:
             for job in list(self._jobs.values()):
                 if not isinstance(job.request, SearchRequest) or job.state.final or not job.work.free:
                     continue
-                if claims and queries + len(job.request.queries) > limit:
+                tried = job.work.attempts > 0
+                if claims and (tried or queries + len(job.request.queries) > limit):
                     break
                 self._start(job)
                 token = job.work.claim(self._limits.search_lease_s)
                 claims.append(SearchClaim(job_id=job.id, token=token, attempts=job.work.attempts, request=job.request))
                 queries += len(job.request.queries)
-                if queries >= limit:
+                if tried or queries >= limit:
                     break
         return claims
 
@@ -267,6 +268,8 @@ class MemoryJobStore:
             job = self._jobs.get(claim.job_id)
             if not job or job.work.token != claim.token or job.cancel:
                 return None
+            if cursor and cursor == job.cursor:  # A repeat whose first try was not heard of.
+                return self._room(job)
             self._add_failures(job, failures)
             job.cursor = cursor or job.cursor
             job.work.attempts = 1
@@ -335,12 +338,14 @@ class MemoryJobStore:
                 work.not_before = time.time() + delay_s
                 self._put_back(job, work)
 
-    def fail(self, job_id: str, error: JobError) -> None:
+    def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
         with self._changed:
-            job = self._jobs.get(job_id)
-            if job and not job.state.final:
-                job.error = error
-                self._finish(job, JobState.FAILED)
+            job, _ = self._held(claim)
+            if not job:
+                return False
+            job.error = error
+            self._finish(job, JobState.FAILED)
+            return True
 
     # --- Everybody's side ---
 

@@ -32,7 +32,15 @@ from lookalike.jobstore.base import (
     SearchClaim,
     Swept,
 )
-from lookalike.jobstore.codec import cursor_position, failure_lines, items_json, items_of, record_of, request_json
+from lookalike.jobstore.codec import (
+    cursor_position,
+    failure_lines,
+    items_json,
+    items_of,
+    record_of,
+    request_json,
+    summary_of,
+)
 from lookalike.records import (
     Failure,
     FailurePage,
@@ -48,7 +56,7 @@ from lookalike.records import (
 from lookalike.settings import Settings
 
 PREFIX: Final = "lookalike:"
-_SOCKET_TIMEOUT_S: Final = 2.0  # Twice this and the pause between stays under the 5 s in which a submit is answered.
+_SOCKET_TIMEOUT_S: Final = 2.0  # To connect and to answer: both together stay under the 5 s a submit may take.
 _LIST_STEP: Final = 100
 _MILLISECOND_FIELDS: Final = {"lease_s", "search_lease_s", "result_ttl_s", "tombstone_ttl_s"}
 #: What a server that cannot take writes begins its answer with; anything else it refuses is a defect of ours.
@@ -98,7 +106,8 @@ class RedisJobStore:
             socket_connect_timeout=_SOCKET_TIMEOUT_S,
             socket_keepalive=True,
             health_check_interval=10,
-            retry=Retry(ConstantBackoff(0.1), 1),
+            # A connection that went stale is worth a second try; a server that hangs is not, and tries would add up.
+            retry=Retry(ConstantBackoff(0.1), 1, supported_errors=(redis.ConnectionError,)),
         )
         return cls(client, Limits.from_settings(settings))
 
@@ -181,8 +190,7 @@ class RedisJobStore:
                     continue
                 if len(found) == limit:
                     return JobPage(jobs=tuple(found), next_cursor=found[-1].id)
-                # A page of results could be of any size; each job's own record has its result.
-                found.append(record_of(job_id, {**fields, "result": ""}, ()))
+                found.append(summary_of(job_id, fields))
             if len(ids) < _LIST_STEP:
                 return JobPage(jobs=tuple(found))
             before = f"({ids[-1]}"
@@ -284,8 +292,9 @@ class RedisJobStore:
         what, number = _what(claim)
         self._run("give_back", what, claim.job_id, number, claim.token, int(delay_s * 1000), int(burn_attempt))
 
-    def fail(self, job_id: str, error: JobError) -> None:
-        self._run("fail", job_id, error.model_dump_json())
+    def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
+        what, number = _what(claim)
+        return bool(self._run("fail", what, claim.job_id, number, claim.token, error.model_dump_json()))
 
     # --- Everybody's side ---
 

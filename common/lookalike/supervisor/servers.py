@@ -70,6 +70,7 @@ def redis_command(program: Path, port: int, folder: Path) -> tuple[str, ...]:
         "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "maxmemory": "1gb",  # Then submits are refused, and everything else goes on.
         "maxmemory-policy": "noeviction",
         "save": "",
         "daemonize": "no",

@@ -159,7 +159,8 @@ class StackPlanner:
             tier=2,
             needs=needs,
             start_timeout_s=_WORKER_LOAD_S + self._settings.weights_timeout_s,
-            silence_s=2 * self._settings.heartbeat_ttl_s,
+            # An upsert or an index may take long; what hangs ends itself after the same time, unless it is frozen.
+            silence_s=max(2 * self._settings.heartbeat_ttl_s, self._settings.task_limit_s),
             niceness=INGEST_NICENESS if lane == "ingest" else 0,
         )
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 NamedLock = Callable[[str], AbstractContextManager[None]]
 
-#: A dead holder's lock lapses this long after the longest write it can have been busy with.
+#: A holder prolongs its lock as long as it lives; a dead one's lapses after one write's time and this.
 MARGIN_S: Final = 5.0
 
 
@@ -66,7 +66,11 @@ class RedisLocks:
         from redis.exceptions import LockError, RedisError
 
         lock = self._redis().lock(
-            f"lookalike:lock:milvus:{name}", timeout=self._ttl_s, sleep=0.02, blocking_timeout=self._ttl_s
+            f"lookalike:lock:milvus:{name}",
+            timeout=self._ttl_s,
+            sleep=0.02,
+            blocking_timeout=self._ttl_s,
+            thread_local=False,  # A thread of its own prolongs it.
         )
         try:
             taken = lock.acquire()
@@ -75,13 +79,36 @@ class RedisLocks:
         if not taken:
             raise VectorStoreUnavailable("The vector store is busy with another write. Try again in a few seconds.")
         try:
-            yield
+            with self._prolonged(lock, name):
+                yield
         finally:
             try:
                 lock.release()
             except (LockError, RedisError) as error:
                 # It lapses by itself. The write is done, and raising now would say it was not.
                 log.warning("the write lock of %s could not be released: %s", name, error)
+
+    @contextmanager
+    def _prolonged(self, lock: Any, name: str) -> Iterator[None]:
+        """Keep a lock from lapsing while it is held: several calls to Milvus, each with a time limit, may add up."""
+        from redis.exceptions import LockError, RedisError
+
+        done = threading.Event()
+
+        def prolong() -> None:
+            while not done.wait(self._ttl_s / 3):
+                try:
+                    lock.reacquire()
+                except (LockError, RedisError) as error:
+                    log.warning("the write lock of %s could not be prolonged: %s", name, error)
+
+        thread = threading.Thread(target=prolong, name=f"lock {name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def close(self) -> None:
         """Close the connection to Redis."""

@@ -131,11 +131,13 @@ class VectorStore:
     def bind(self, name: str, model: ModelInfo) -> Collection:
         """Make a collection ready for this model's vectors.
 
-        Creates it, with the settings' metric and index, if missing. Costs nothing when repeated, and may be called by
-        several workers at once. Raises `ModelMismatch` where the collection has another model.
+        Creates it, with the settings' metric and index, if missing. Costs one small query when repeated, and may be
+        called by several workers at once. Raises `ModelMismatch` where the collection has another model.
         """
         with as_errors():
-            record = self._catalog.find(checked_name(name))
+            record = self._catalog.read(
+                checked_name(name)
+            )  # As it is now: it may have been deleted since the last chunk.
             if record is None or record.model is None or self._bound.get(name) != model.fingerprint:
                 with self._structural(name):
                     record = self._bind(name, model)

@@ -1,7 +1,6 @@
 """A chunk: skip what is stored unchanged, decode and embed the rest in overlapping batches, upsert, account once."""
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -12,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.decodepool import Decoded
-from lookalike.errors import EmbeddingInvalid, ImageError, Quarantined
-from lookalike.jobstore import ChunkClaim, ChunkOutcome, IngestItem, Receipt, Renewal
+from lookalike.errors import EmbeddingInvalid, ImageError, Quarantined, VectorStoreRejected
+from lookalike.jobstore import ChunkClaim, ChunkOutcome, IngestItem, Receipt
 from lookalike.records import Failure, IngestResult, Stage
 from lookalike.roots import image_id
 from lookalike.uploads import UPLOAD_SCHEME
 from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.planner import failure_of
+from lookalike_worker.keeping import Keeper, result_of
 
 log = logging.getLogger(__name__)
 
-_RENEW_EVERY_S: Final = 1.0
 #: Errors of the decoder's environment rather than of the image's content; their stage is reading.
 _READ_CODES: Final = frozenset(
     {"file_missing", "file_empty", "file_too_large", "not_regular_file", "permission_denied", "invalid_filename"}
@@ -55,7 +54,6 @@ class ChunkRunner:
     def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
         self._context = context
         self._stopping = stopping
-        self._renewed_s = 0.0
 
     def run(self, claim: ChunkClaim) -> Receipt:
         """Process one chunk; raises `ChunkStopped`, and what the vector store raises."""
@@ -64,18 +62,25 @@ class ChunkRunner:
             return self._isolate(claim)
         collection = context.vectors.bind(request.collection, context.embedder.model)
         work = _Work()
-        self._renewed_s = time.monotonic()
+        keeper = Keeper(context.jobs, context.heart, [claim])
+
+        def keep() -> None:
+            keeper.keep()
+            if self._stopping():
+                raise ChunkStopped(give_back=True)
+            if keeper.lost:
+                raise ChunkStopped(give_back=False)
+
         items = self._changed(claim, work)
-        for batch in self._decoded(claim, items, work):
+        for batch in self._decoded(claim, items, work, keep):
+            if keeper.cancelled:
+                break  # What was embedded before is stored and counted.
             self._embed(claim, batch, work)
-            if not self._go_on(claim):
-                break
-        if work.images:
-            context.vectors.upsert(request.collection, work.images, np.concatenate(work.vectors))
+        self._store(claim, work, keep)
         outcome = ChunkOutcome(
             stored=len(work.images) + work.stored_before, unchanged=work.unchanged, failures=tuple(work.failures)
         )
-        result = IngestResult(collection=collection.name, model=collection.model)
+        result = IngestResult(collection=collection.name, model=context.embedder.model)
         return context.jobs.account(claim, outcome, result=result.model_dump(mode="json"))
 
     def _isolate(self, claim: ChunkClaim) -> Receipt:
@@ -119,7 +124,9 @@ class ChunkRunner:
         except ImageError:
             return False  # Decoding will say what is wrong with it.
 
-    def _decoded(self, claim: ChunkClaim, items: list[IngestItem], work: _Work) -> Iterator[list[tuple[str, Decoded]]]:
+    def _decoded(
+        self, claim: ChunkClaim, items: list[IngestItem], work: _Work, keep: Callable[[], None]
+    ) -> Iterator[list[tuple[str, Decoded]]]:
         """Decode ahead of the network: batches come as they fill, while later files are still being decoded."""
         futures: deque[tuple[IngestItem, Future[Decoded]]] = deque(
             (item, self._context.decoders.decode(item.uri)) for item in items
@@ -129,7 +136,7 @@ class ChunkRunner:
             while futures:
                 item, future = futures.popleft()
                 try:
-                    batch.append((item.name, future.result()))
+                    batch.append((item.name, result_of(future, keep)))
                 except ImageError as error:
                     stage = Stage.READ if error.code in _READ_CODES else Stage.DECODE
                     work.failures.append(failure_of(item.uri, error, stage, attempts=claim.attempts))
@@ -158,18 +165,27 @@ class ChunkRunner:
                 work.failures.append(failure_of(decoded.uri, EmbeddingInvalid(), Stage.EMBED, attempts=claim.attempts))
         work.vectors.append(vectors[usable])
 
-    def _go_on(self, claim: ChunkClaim) -> bool:
-        """Between batches: show progress, keep the lease, heed cancel. False where the job was cancelled."""
-        self._context.heart.beat()
-        if self._stopping():
-            raise ChunkStopped(give_back=True)
-        if time.monotonic() - self._renewed_s < _RENEW_EVERY_S:
-            return True
-        self._renewed_s = time.monotonic()
-        renewal = self._context.jobs.renew(claim)
-        if renewal is Renewal.LOST:
-            raise ChunkStopped(give_back=False)
-        return renewal is Renewal.HELD
+    def _store(self, claim: ChunkClaim, work: _Work, keep: Callable[[], None]) -> None:
+        """Upsert what was embedded; where Milvus refuses the rows for good, find those it refuses one by one."""
+        if not work.images:
+            return
+        name, vectors = claim.request.collection, np.concatenate(work.vectors)
+        try:
+            self._context.vectors.upsert(name, work.images, vectors)
+        except VectorStoreRejected:
+            log.warning("chunk %d of job %s was rejected; storing its rows one by one", claim.number, claim.job_id)
+        else:
+            return
+        taken: list[StoredImage] = []
+        for image, vector in zip(work.images, vectors, strict=True):
+            keep()
+            try:
+                self._context.vectors.upsert(name, [image], vector[np.newaxis])
+            except VectorStoreRejected as error:
+                work.failures.append(failure_of(image.uri, error, Stage.STORE, attempts=claim.attempts))
+            else:
+                taken.append(image)
+        work.images = taken
 
 
 def _row(claim: ChunkClaim, name: str, decoded: Decoded) -> StoredImage:

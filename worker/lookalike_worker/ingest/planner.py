@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lookalike.broker import Doorbell
-from lookalike.errors import ImageError
+from lookalike.errors import LookalikeError
 from lookalike.jobstore import IngestItem, JobStore, Lane, PlanClaim, Receipt
 from lookalike.listing import Listed, list_folder
 from lookalike.records import Failure, FolderSource, IngestRequest, Stage, UploadSource
 from lookalike.roots import Roots
 from lookalike.uploads import upload_uri
+from lookalike_worker.heart import Heart
+from lookalike_worker.keeping import Keeper
 
 
 @dataclass
@@ -39,19 +41,23 @@ class _Cut:
 class Planner:
     """Turns plan claims into chunks."""
 
-    def __init__(self, jobs: JobStore, doorbell: Doorbell, roots: Roots, *, chunk_images: int) -> None:
+    def __init__(self, jobs: JobStore, doorbell: Doorbell, roots: Roots, heart: Heart, *, chunk_images: int) -> None:
         self._jobs = jobs
         self._doorbell = doorbell
         self._roots = roots
+        self._heart = heart
         self._chunk_images = chunk_images
+        self._keeper: Keeper | None = None  # Of the claim in hand; a listing that was kept open is older than it.
         self._open: tuple[str, str | None, Iterator[Listed]] | None = None
 
     def plan(self, claim: PlanClaim) -> Receipt:
         """Fill the look-ahead; raises `InvalidPath` or `FolderNotFound` where the source is not there."""
         room: int | None = claim.room
+        self._keeper = Keeper(self._jobs, self._heart, [claim])
         listing = self._listing(claim)
         cut = _Cut(cursor=claim.cursor)
         while room and (listed := next(listing, None)):
+            self._keep()
             cut.take(listed)
             if len(cut) >= self._chunk_images:
                 room = self._add(claim, cut)
@@ -69,6 +75,10 @@ class Planner:
             self._doorbell.ring(Lane.INGEST)
         return room
 
+    def _keep(self) -> None:
+        if self._keeper:
+            self._keeper.keep()
+
     def _listing(self, claim: PlanClaim) -> Iterator[Listed]:
         kept, self._open = self._open, None
         if kept and kept[:2] == (claim.job_id, claim.cursor):
@@ -84,17 +94,19 @@ class Planner:
                     include=source.include,
                     exclude=source.exclude,
                     after=after,
+                    on_folder=self._keep,
                 )
             case UploadSource() as source:
                 return _list_uploads(source, after)
 
 
 def _list_uploads(source: UploadSource, after: str | None) -> Iterator[Listed]:
+    files = list({file.sha256: file for file in source.files}.values())  # The same picture sent twice is one image.
     begin = int(after) + 1 if after else 0
-    for position, file in enumerate(source.files[begin:], begin):
+    for position, file in enumerate(files[begin:], begin):
         yield Listed(uri=upload_uri(file.sha256), name=file.name, cursor=str(position))
 
 
-def failure_of(uri: str, error: ImageError, stage: Stage, *, attempts: int = 1) -> Failure:
-    """Write an image's error down as a line of the ledger."""
+def failure_of(uri: str, error: LookalikeError, stage: Stage, *, attempts: int = 1) -> Failure:
+    """Write what an image failed by down as a line of the ledger."""
     return Failure(uri=uri, code=error.code, message=error.message, stage=stage, attempts=attempts)

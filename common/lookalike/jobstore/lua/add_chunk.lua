@@ -3,6 +3,10 @@
 local id, token, items, count, cursor = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 if not holds('plan', id, nil, token) or get(id, 'cancel') == '1' then return -1 end
 local job = job_key(id)
+-- The first try may have reached us although its answer did not reach the planner.
+if cursor ~= '' and get(id, 'cursor') == cursor then
+  return math.max(0, LIMITS.lookahead_chunks - redis.call('SCARD', job .. ':chunks'))
+end
 local failures = {}
 for index = 7, #ARGV do failures[#failures + 1] = ARGV[index] end
 add_failures(id, failures)

@@ -18,7 +18,7 @@ while true do
     if plan == 'waiting' then
       set(id, 'plan', 'leased', 'token', token)
       lease('plan', id, nil, LIMITS.lease)
-      local room = LIMITS.lookahead_chunks - redis.call('SCARD', job .. ':chunks')
+      local room = math.max(0, LIMITS.lookahead_chunks - redis.call('SCARD', job .. ':chunks'))
       return { 'plan', id, redis.call('HINCRBY', job, 'attempts', 1), request, get(id, 'cursor'), room }
     end
     local chunk = chunk_key(id, number)

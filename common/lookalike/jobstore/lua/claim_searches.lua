@@ -1,4 +1,5 @@
 -- Claim waiting searches. ARGV: limit of queries, token. Returns a list of {id, attempts, request}.
+-- One that was tried before is served alone: if it is what kills or holds up workers, it takes no other with it.
 local limit, token = tonumber(ARGV[2]), ARGV[3]
 local claimed, queries = {}, 0
 while queries < limit do
@@ -7,7 +8,8 @@ while queries < limit do
   local state = get(id, 'state')
   if state and not is_final(state) then
     local count = tonumber(get(id, 'total'))
-    if #claimed > 0 and queries + count > limit then
+    local tried = tonumber(get(id, 'attempts')) > 0
+    if #claimed > 0 and (tried or queries + count > limit) then
       redis.call('LPUSH', P .. 'search', id)
       break
     end
@@ -16,6 +18,7 @@ while queries < limit do
     lease('search', id, nil, LIMITS.search_lease)
     queries = queries + count
     claimed[#claimed + 1] = { id, redis.call('HINCRBY', job_key(id), 'attempts', 1), get(id, 'request') }
+    if tried then break end
   end
 end
 return claimed

@@ -1,8 +1,6 @@
--- End a job as failed. ARGV: id, error JSON.
-local id, problem = ARGV[2], ARGV[3]
-local state = get(id, 'state')
-if not state or is_final(state) then return 0 end
+-- End a job as failed. ARGV: what, id, number or '', token, error JSON. Returns 1, or 0 where the claim lapsed.
+local what, id, number, token, problem = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+if not holds(what, id, number, token) then return 0 end
 set(id, 'error', problem)
-redis.call('LREM', P .. 'search', 1, id)
 finish(id, 'failed')
 return 1
