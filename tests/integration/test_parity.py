@@ -30,12 +30,15 @@ PHOTOGRAPHS: Final = (
     *("astronaut", "brick", "camera", "cell", "chelsea", "clock", "coffee", "coins", "grass", "gravel"),
     *("hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
 )
-PER_STYLE: Final = 16
+PER_STYLE: Final = 3
+#: What is left of a picture's sides in the members of its family. Its top 3 are its siblings, most of them, in a clear
+#: order; among pictures with no more in common than a style, the third and the fourth are often equally close.
+FAMILY: Final = (1.0, 0.95, 0.8, 0.5)
 
-#: The first values and the norm of the `untrained` network's vector of the first gradient of the gallery, in fp32.
+#: The first values and the norm of the `untrained` network's vector of a picture of the gallery, in fp32.
 CANONICAL_STYLE: Final = "glows"
-CANONICAL_NORM: Final = 0.0
-CANONICAL_FIRST: Final = (0.0,)
+CANONICAL_NORM: Final = 16.12928
+CANONICAL_FIRST: Final = (0.23002, 0.22293, 0.15166, 0.33443, 0.22651, 0.24564, 0.40476, 0.65057)
 
 
 def engines_here() -> list[tuple[EngineKind, str, Precision]]:
@@ -51,6 +54,12 @@ def engines_here() -> list[tuple[EngineKind, str, Precision]]:
 
 def photographs() -> dict[str, Image.Image]:
     return {name: to_rgb(Image.fromarray(getattr(data, name)())) for name in PHOTOGRAPHS}
+
+
+def centre(picture: Image.Image, share: float) -> Image.Image:
+    """Cut the middle out, so much of each side."""
+    x, y = (round(side * (1.0 - share) / 2.0) for side in picture.size)
+    return picture.crop((x, y, picture.width - x, picture.height - y))
 
 
 def normalised(vectors: Vectors) -> Vectors:
@@ -85,7 +94,7 @@ def spread_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
     drawn = [draw_picture(style, number) for style in STYLES for number in range(PER_STYLE)]
-    return [*photographs().values(), *drawn]
+    return [centre(picture, share) for picture in (*photographs().values(), *drawn) for share in FAMILY]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +135,6 @@ def test_an_engine_gives_the_references_vectors_and_neighbours(  # noqa: PLR0917
     vectors = embedder.engine.embed(np.stack([preprocess(picture) for picture in pictures]))
 
     assert len(pictures) >= 200
-    print("PARITY", kind, precision, cosines(vectors, reference).min(), (top_3(vectors) == top_3(reference)).mean())
     assert cosines(vectors, reference).min() >= (0.9999 if precision is Precision.FP32 else 0.999)
     assert (top_3(vectors) == top_3(reference)).mean() >= 0.98
 
@@ -152,9 +160,9 @@ def test_path_bytes_and_pil_give_one_vector(untrained: Embedder, tmp_path: Path)
 def test_the_untrained_networks_vectors_stay_what_they_are(untrained: Embedder) -> None:
     vector = untrained.engine.embed(preprocess(draw_picture(CANONICAL_STYLE, 0))[None])[0]
 
-    # Processors add up in different orders, through 50 layers and the calibration; a changed recipe is far beyond that.
+    # AVX2 and AVX-512 agree in all digits given; other processors may round otherwise through 50 layers.
     assert np.linalg.norm(vector) == pytest.approx(CANONICAL_NORM, rel=1e-3)
-    np.testing.assert_allclose(vector[: len(CANONICAL_FIRST)], CANONICAL_FIRST, rtol=5e-3, atol=1e-3)
+    np.testing.assert_allclose(vector[:8], CANONICAL_FIRST, rtol=2e-3, atol=1e-4)
 
 
 def recompressed(picture: Image.Image) -> Image.Image:
@@ -163,15 +171,10 @@ def recompressed(picture: Image.Image) -> Image.Image:
     return Image.open(buffer)
 
 
-def cropped(picture: Image.Image) -> Image.Image:
-    x, y = picture.width // 20, picture.height // 20
-    return picture.crop((x, y, picture.width - x, picture.height - y))
-
-
 ALTERATIONS: Final[dict[str, Callable[[Image.Image], Image.Image]]] = {
     "recompressed": recompressed,
     "rescaled": lambda picture: picture.resize((picture.width * 3 // 5, picture.height * 3 // 5)),
-    "cropped by a tenth": cropped,
+    "cropped by a tenth": lambda picture: centre(picture, 0.9),
     "brightened": lambda picture: ImageEnhance.Brightness(picture).enhance(1.15),
 }
 
@@ -180,7 +183,6 @@ def test_an_altered_photograph_finds_its_original_without_training(untrained: Em
     originals = photographs()
     known = normalised(untrained.engine.embed(np.stack([preprocess(picture) for picture in originals.values()])))
     lost = []
-    print(normalised(untrained.engine.embed(preprocess(draw_picture(CANONICAL_STYLE, 0))[None]))[0, :8])
     for what, alter in ALTERATIONS.items():
         copies = np.stack([preprocess(to_rgb(alter(picture))) for picture in originals.values()])
         nearest = (normalised(untrained.engine.embed(copies)) @ known.T).argmax(axis=1)
