@@ -86,7 +86,15 @@ class Doorbell:
     def connect(cls, settings: Settings) -> "Doorbell":
         """Make a doorbell for a process that only publishes."""
         app = Celery("lookalike", set_as_current=False)
-        app.conf.update(celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S), task_publish_retry=False)
+        config = celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S)
+        # One try: whoever rings has written the record, and the sweeper rings again.
+        config["broker_transport_options"] |= {
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
+        }
+        app.conf.update(config, task_publish_retry=False)
         return cls(app)
 
     def ring(self, lane: Lane, times: int = 1) -> None:

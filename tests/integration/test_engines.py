@@ -317,6 +317,18 @@ def test_torchvisions_weights_are_found_where_its_download_puts_them(tmp_path: P
         find_weights(Settings(data_dir=tmp_path, model="resnet18"))
 
 
+def test_torchvisions_weights_are_read_from_our_folder(seeded: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(seeded.read_bytes())
+    hub_before = torch.hub.get_dir()
+
+    network, _ = build("resnet18", weights="IMAGENET1K_V1", hub_dir=tmp_path)
+
+    wanted = torch.load(seeded, weights_only=True)["layer4.1.conv2.weight"]
+    assert torch.equal(network.state_dict()["layer4.1.conv2.weight"], wanted)
+    assert torch.hub.get_dir() == hub_before
+
+
 # --- Starts ---------------------------------------------------------------------------------------------------------
 
 START = """

@@ -29,6 +29,7 @@ from lookalike.records import Collection, Hit, JobError, Query, QueryResult, Sea
 from lookalike.uploads import query_uri
 from lookalike.vectorstore import Found
 from lookalike_worker.context import Context
+from lookalike_worker.engines import invalid_rows
 from lookalike_worker.keeping import Keeper, result_of
 
 log = logging.getLogger(__name__)
@@ -113,11 +114,11 @@ def _embed(context: Context, searches: Sequence[_Search], keeper: Keeper) -> Non
         for asked, _ in pictures:
             asked.error = error
         return
-    for (asked, _), vector in zip(pictures, vectors, strict=True):
-        if np.isfinite(vector).all() and vector.any():
-            asked.vector = vector
-        else:
+    for (asked, _), vector, invalid in zip(pictures, vectors, invalid_rows(vectors), strict=True):
+        if invalid:
             asked.error = EmbeddingInvalid()
+        else:
+            asked.vector = vector
 
 
 def _picture(context: Context, query: Query) -> str | None:

@@ -18,6 +18,7 @@ from lookalike.roots import image_id
 from lookalike.uploads import UPLOAD_SCHEME
 from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
+from lookalike_worker.engines import invalid_rows
 from lookalike_worker.ingest.planner import failure_of
 from lookalike_worker.keeping import Keeper, result_of
 
@@ -157,7 +158,7 @@ class ChunkRunner:
                 failure_of(decoded.uri, error, Stage.EMBED, attempts=claim.attempts) for _, decoded in batch
             ]
             return
-        usable: NDArray[np.bool_] = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
+        usable = ~invalid_rows(vectors)
         for (name, decoded), fits in zip(batch, usable, strict=True):
             if fits:
                 work.images.append(_row(claim, name, decoded))
