@@ -34,6 +34,15 @@ def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def standalone_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Milvus standalone; a machine has room for one."""
+    from servers import start_milvus_standalone
+
+    with start_milvus_standalone(tmp_path_factory.mktemp("standalone")) as (uri, _):
+        yield uri
+
+
+@pytest.fixture(scope="session")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet50 state dict from a seed, saved as torch saves it."""
     import torch  # takes seconds to import

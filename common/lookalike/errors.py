@@ -231,7 +231,7 @@ class ImageError(LookalikeError):
 
 
 class FileMissing(ImageError):
-    """The file is gone. It may have been moved or deleted after the job was submitted."""
+    """There is no such file, or not any more. Check its path; it may have been moved or deleted."""
 
     code = "file_missing"
 
@@ -249,7 +249,7 @@ class FileTooLarge(ImageError):
 
 
 class NotRegularFile(ImageError):
-    """This is a link out of its root, a pipe, a device or a socket. Only regular files are read."""
+    """This is a folder, a link out of its root, a pipe, a device or a socket. Name a regular file."""
 
     code = "not_regular_file"
 

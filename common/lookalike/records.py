@@ -221,6 +221,7 @@ class Failure(Record):
     message: str
     stage: Stage
     attempts: int = 1
+    name: str = ""  #: The last part of its path, or the name it was uploaded with.
 
 
 class FailurePage(Record):

@@ -22,17 +22,10 @@ from lookalike.errors import (
 from lookalike.records import CollectionRequest, IndexKind, Metric, ModelInfo
 from lookalike.settings import Settings
 from lookalike.vectorstore import StoredImage, VectorStore, indexes
-from servers import start_milvus_standalone
 
 DIM = 16
 MODEL = ModelInfo(name="resnet50", weights="untrained", trained=False, fingerprint="ab" * 32, dim=DIM)
 OTHER_MODEL = MODEL.model_copy(update={"name": "resnet18", "fingerprint": "cd" * 32})
-
-
-@pytest.fixture(scope="session")
-def standalone_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with start_milvus_standalone(tmp_path_factory.mktemp("standalone")) as (uri, _):
-        yield uri
 
 
 @pytest.fixture(

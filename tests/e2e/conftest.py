@@ -20,13 +20,12 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield from _running(Stack(folder))
         return
     from redis_server import start_redis
-    from servers import start_milvus_standalone
 
     redis_binary = shutil.which("redis-server")
     assert redis_binary, "these tests need Debian's redis-server: apt-get install redis-server"
-    for name in ("redis", "milvus"):
-        (folder / name).mkdir()
-    with start_redis(redis_binary, folder / "redis") as url, start_milvus_standalone(folder / "milvus") as (uri, _):
+    uri = request.getfixturevalue("standalone_uri")
+    (folder / "redis").mkdir()
+    with start_redis(redis_binary, folder / "redis") as url:
         yield from _running(Stack(folder, env={"LOOKALIKE_REDIS_URL": url, "LOOKALIKE_MILVUS_URI": uri}))
 
 

@@ -125,7 +125,7 @@ def test_an_upload_is_ingested_and_its_content_and_thumbnail_come_back(stack: St
     assert answer.status_code == 202, answer.text
     job = stack.finished(answer.json()["id"])
     assert (job["progress"]["stored"], job["progress"]["total"]) == (2, 3)
-    assert [line["code"] for line in stack.failures(job["id"])] == ["file_empty"]
+    assert [(line["code"], line["name"]) for line in stack.failures(job["id"])] == [("file_empty", "mine-2.jpg")]
 
     answer = stack.http.post("/v1/searches", files=[("image", ("q.jpg", pictures[1]))], data={"collection": "uploads"})
     hit = stack.finished(answer.json()["id"])["result"]["queries"][0]["hits"][0]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lookalike.errors import NotRunning, SetupError
+from lookalike.errors import NotRunning, SetupError, WeightsNotFound
 from lookalike.supervisor.detaching import launch
 from lookalike.supervisor.leftovers import end_leftovers
 from lookalike.supervisor.options import UpOptions
@@ -20,6 +20,7 @@ _STOP_TIMEOUT_S = 60.0  # All stop graces together.
 _KILL_TIMEOUT_S = 20.0
 _EXIT_TIMEOUT_S = 5.0
 _EXIT_POLL_S = 0.02
+_WEIGHTS_SUFFIXES = {".pth", ".pt", ".safetensors"}
 
 
 def up(options: UpOptions) -> int:
@@ -29,6 +30,7 @@ def up(options: UpOptions) -> int:
     where it cannot start; nothing is left running then. To be called from the main thread.
     """
     options = _absolute(options)
+    _require_weights_file(options.settings.weights)
     return launch(options) if options.detach else run(options, ignore_hangup=False)
 
 
@@ -42,6 +44,16 @@ def run(options: UpOptions, *, ignore_hangup: bool) -> int:
         require_port(settings.host, settings.port)
         plan = StackPlanner(options).plan()
         return Supervisor(plan, folder, on_event=options.on_event, ignore_hangup=ignore_hangup).run()
+
+
+def _require_weights_file(weights: str) -> None:
+    """Say at once what every worker would say after seconds. A name is theirs to look up."""
+    file = Path(weights).expanduser()
+    if (os.sep in weights or file.suffix in _WEIGHTS_SUFFIXES) and not file.is_file():
+        raise WeightsNotFound(
+            f"There is no weights file {weights}. Set LOOKALIKE_WEIGHTS to a .pth or .safetensors file, "
+            "to a name of torchvision's, or to `untrained`."
+        )
 
 
 def _absolute(options: UpOptions) -> UpOptions:

@@ -89,14 +89,7 @@ class ChunkRunner:
         if len(claim.items) > 1:
             log.warning("chunk %d of job %s has killed its workers; halving it", claim.number, claim.job_id)
             return Receipt.ACCEPTED if self._context.jobs.split(claim) else Receipt.REFUSED
-        error = Quarantined()
-        failure = Failure(
-            uri=claim.items[0].uri,
-            code=error.code,
-            message=error.message,
-            stage=Stage.EMBED,
-            attempts=claim.attempts - 1,
-        )
+        failure = failure_of(claim.items[0], Quarantined(), Stage.EMBED, attempts=claim.attempts - 1)
         return self._context.jobs.account(claim, ChunkOutcome(failures=(failure,)))
 
     def _changed(self, claim: ChunkClaim, work: _Work) -> list[IngestItem]:
@@ -127,20 +120,20 @@ class ChunkRunner:
 
     def _decoded(
         self, claim: ChunkClaim, items: list[IngestItem], work: _Work, keep: Callable[[], None]
-    ) -> Iterator[list[tuple[str, Decoded]]]:
+    ) -> Iterator[list[tuple[IngestItem, Decoded]]]:
         """Decode ahead of the network: batches come as they fill, while later files are still being decoded."""
         futures: deque[tuple[IngestItem, Future[Decoded]]] = deque(
             (item, self._context.decoders.decode(item.uri)) for item in items
         )
-        batch: list[tuple[str, Decoded]] = []
+        batch: list[tuple[IngestItem, Decoded]] = []
         try:
             while futures:
                 item, future = futures.popleft()
                 try:
-                    batch.append((item.name, result_of(future, keep)))
+                    batch.append((item, result_of(future, keep)))
                 except ImageError as error:
                     stage = Stage.READ if error.code in _READ_CODES else Stage.DECODE
-                    work.failures.append(failure_of(item.uri, error, stage, attempts=claim.attempts))
+                    work.failures.append(failure_of(item, error, stage, attempts=claim.attempts))
                 if len(batch) == self._context.embedder.engine.batch_images:
                     yield batch
                     batch = []
@@ -150,20 +143,18 @@ class ChunkRunner:
             for _, future in futures:
                 future.cancel()
 
-    def _embed(self, claim: ChunkClaim, batch: list[tuple[str, Decoded]], work: _Work) -> None:
+    def _embed(self, claim: ChunkClaim, batch: list[tuple[IngestItem, Decoded]], work: _Work) -> None:
         try:
             vectors = self._context.embedder.engine.embed(np.stack([decoded.pixels for _, decoded in batch]))
         except ImageError as error:
-            work.failures += [
-                failure_of(decoded.uri, error, Stage.EMBED, attempts=claim.attempts) for _, decoded in batch
-            ]
+            work.failures += [failure_of(item, error, Stage.EMBED, attempts=claim.attempts) for item, _ in batch]
             return
         usable = ~invalid_rows(vectors)
-        for (name, decoded), fits in zip(batch, usable, strict=True):
+        for (item, decoded), fits in zip(batch, usable, strict=True):
             if fits:
-                work.images.append(_row(claim, name, decoded))
+                work.images.append(_row(claim, item, decoded))
             else:
-                work.failures.append(failure_of(decoded.uri, EmbeddingInvalid(), Stage.EMBED, attempts=claim.attempts))
+                work.failures.append(failure_of(item, EmbeddingInvalid(), Stage.EMBED, attempts=claim.attempts))
         work.vectors.append(vectors[usable])
 
     def _store(self, claim: ChunkClaim, work: _Work, keep: Callable[[], None]) -> None:
@@ -183,17 +174,18 @@ class ChunkRunner:
             try:
                 self._context.vectors.upsert(name, [image], vector[np.newaxis])
             except VectorStoreRejected as error:
-                work.failures.append(failure_of(image.uri, error, Stage.STORE, attempts=claim.attempts))
+                item = IngestItem(uri=image.uri, name=image.name)
+                work.failures.append(failure_of(item, error, Stage.STORE, attempts=claim.attempts))
             else:
                 taken.append(image)
         work.images = taken
 
 
-def _row(claim: ChunkClaim, name: str, decoded: Decoded) -> StoredImage:
+def _row(claim: ChunkClaim, item: IngestItem, decoded: Decoded) -> StoredImage:
     return StoredImage(
         id=image_id(decoded.uri),
         uri=decoded.uri,
-        name=name,
+        name=item.name,
         sha256=decoded.sha256,
         size=decoded.size,
         mtime_ns=decoded.mtime_ns,

@@ -29,7 +29,7 @@ class _Cut:
 
     def take(self, listed: Listed) -> None:
         if listed.error:
-            self.failures.append(failure_of(listed.uri, listed.error, Stage.LIST))
+            self.failures.append(failure_of(IngestItem(uri=listed.uri, name=listed.name), listed.error, Stage.LIST))
         else:
             self.items.append(IngestItem(uri=listed.uri, name=listed.name))
         self.cursor = listed.cursor
@@ -107,6 +107,6 @@ def _list_uploads(source: UploadSource, after: str | None) -> Iterator[Listed]:
         yield Listed(uri=upload_uri(file.sha256), name=file.name, cursor=str(position))
 
 
-def failure_of(uri: str, error: LookalikeError, stage: Stage, *, attempts: int = 1) -> Failure:
-    """Write what an image failed by down as a line of the ledger."""
-    return Failure(uri=uri, code=error.code, message=error.message, stage=stage, attempts=attempts)
+def failure_of(item: IngestItem, error: LookalikeError, stage: Stage, *, attempts: int = 1) -> Failure:
+    """Write what a file failed by down as a line of the ledger."""
+    return Failure(uri=item.uri, code=error.code, message=error.message, stage=stage, attempts=attempts, name=item.name)
