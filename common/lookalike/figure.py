@@ -3,7 +3,9 @@
 Draws what it is given and fetches nothing: the images are thumbnails that this service made.
 """
 
+import contextlib
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +30,17 @@ _RIM: Final = "#d9d5cb"
 _INK: Final = "#1f2328"
 _PALE: Final = "#6f7680"
 _ACCENT: Final = "#c8502d"  #: Marks what was asked for.
+
+#: Fonts to write with where they are installed, the one with the most alphabets first: Linux, macOS, Windows.
+FONT_FILES: Final = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "Arial.ttf",
+)
+_NO_LETTER: Final = "\U0010ffff"  #: Never a letter, so every font draws its box for it.
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -90,7 +103,7 @@ def draw_figure(rows: Sequence[FigureRow], *, title: str) -> bytes:
         _row(figure, draw, row, top=layout.top + at * layout.row_height, layout=layout)
     more = _left_out(rows)
     if more:
-        draw.text((_MARGIN, layout.height - _MARGIN), more, font=_font(15), fill=_PALE, anchor="ls")
+        draw.text((_MARGIN, layout.height - _MARGIN), more, font=_fonts(15)[0], fill=_PALE, anchor="ls")
     buffer = io.BytesIO()
     figure.save(buffer, "PNG")
     return buffer.getvalue()
@@ -106,8 +119,9 @@ def _plan(*, rows: int, columns: int) -> _Layout:
 
 
 def _title(draw: ImageDraw.ImageDraw, title: str, layout: _Layout) -> None:
-    text = _shortened(title, _font(26), layout.width - 2 * _MARGIN)
-    draw.text((_MARGIN, 42), text, font=_font(26), fill=_INK, anchor="lm")
+    text, font = _lettered(title, 26)
+    text = _shortened(text, font, layout.width - 2 * _MARGIN)
+    draw.text((_MARGIN, 42), text, font=font, fill=_INK, anchor="lm")
     draw.line((_MARGIN, 72, layout.width - _MARGIN, 72), fill=_RIM, width=1)
 
 
@@ -120,7 +134,7 @@ def _row(figure: Image.Image, draw: ImageDraw.ImageDraw, row: FigureRow, *, top:
     arrow = _MARGIN + size + (_GAP + _DIVIDER) // 2
     draw.line((arrow - 4, middle - 9, arrow + 5, middle, arrow - 4, middle + 9), fill=_PALE, width=3, joint="curve")
     if not row.hits:
-        draw.text((layout.hits_left, middle), "no hits", font=_font(18), fill=_PALE, anchor="lm")
+        draw.text((layout.hits_left, middle), "no hits", font=_fonts(18)[0], fill=_PALE, anchor="lm")
     for at, hit in enumerate(row.hits[:MAX_HITS]):
         left = layout.hits_left + at * (size + _GAP)
         _tile(figure, draw, hit.image, (left, top), size=size)
@@ -154,10 +168,11 @@ def _opened(image: bytes | None, size: int) -> Image.Image | None:
 
 
 def _caption(draw: ImageDraw.ImageDraw, label: str, place: tuple[int, int], *, size: int) -> None:
-    font, (left, top) = _font(_line_px(size) - 4), place
+    left, top = place
     for at, line in enumerate(label.split("\n", 1)):
+        text, font = _lettered(line, _line_px(size) - 4)
         where = (left, top + at * _line_px(size))
-        draw.text(where, _shortened(line, font, size), font=font, fill=_PALE if at else _INK, anchor="la")
+        draw.text(where, _shortened(text, font, size), font=font, fill=_PALE if at else _INK, anchor="la")
 
 
 def _line_px(tile: int) -> int:
@@ -173,7 +188,6 @@ def _left_out(rows: Sequence[FigureRow]) -> str:
 
 def _shortened(text: str, font: _Font, width: int) -> str:
     """Cut `text` so that it fits `width` pixels, with an ellipsis in its middle: names differ at their ends."""
-    text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text
     low, high = 0, len(text)
@@ -188,6 +202,36 @@ def _without_middle(text: str, kept: int) -> str:
     return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
 
 
+def _lettered(text: str, size: int) -> tuple[str, _Font]:
+    """Choose a font that has all letters of a text; where none has, write the text with those of the first."""
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    for font in _fonts(size):
+        if all(_has(font, letter) for letter in text):
+            return text, font
+    font = _fonts(size)[0]
+    return "".join(letter if _has(font, letter) else _plain(letter, font) for letter in text), font
+
+
+def _plain(letter: str, font: _Font) -> str:
+    """Write a letter without its accents, or as a question mark."""
+    parts = [part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part)]
+    return "".join(part if _has(font, part) else "?" for part in parts) or "?"
+
+
+@lru_cache(maxsize=8192)
+def _has(font: _Font, letter: str) -> bool:
+    """Whether a font draws something else for a letter than its box for letters it lacks."""
+    if letter.isascii():
+        return letter.isprintable()
+    drawn, box = font.getmask(letter), font.getmask(_NO_LETTER)
+    return drawn.size != box.size or bytes(drawn) != bytes(box)
+
+
 @lru_cache(maxsize=16)
-def _font(size: int) -> _Font:
-    return ImageFont.load_default(size)
+def _fonts(size: int) -> tuple[_Font, ...]:
+    """Return the installed fonts and, last, Pillow's own, which has ASCII's letters only."""
+    installed: list[_Font] = []
+    for name in FONT_FILES:
+        with contextlib.suppress(OSError):  # Not installed here.
+            installed.append(ImageFont.truetype(name, size))
+    return (*installed, ImageFont.load_default(size))

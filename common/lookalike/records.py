@@ -161,7 +161,7 @@ class JobState(StrEnum):
 
 
 class Progress(Record):
-    """How far a job is. `done = stored + unchanged + failed`."""
+    """How far a job is. For ingests, `done = stored + unchanged + failed`; a search counts its queries."""
 
     total: int | None = None  #: Null until the listing ends.
     done: int = 0

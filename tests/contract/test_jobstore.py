@@ -413,10 +413,12 @@ def test_a_search_ends_with_its_result_once(store: JobStore) -> None:
 
 
 def test_a_search_ends_with_its_error(store: JobStore) -> None:
-    job, _ = store.create(JobKind.SEARCH, search_of())
+    job, _ = store.create(JobKind.SEARCH, search_of(2))
     (claim,) = store.claim_searches(limit=8)
     store.finish_search(claim, PROBLEM)
-    assert (store.get(job.id).state, store.get(job.id).error) == (JobState.FAILED, PROBLEM)
+    failed = store.get(job.id)
+    assert (failed.state, failed.error) == (JobState.FAILED, PROBLEM)
+    assert (failed.progress.total, failed.progress.done, failed.progress.failed) == (2, 2, 2)
 
 
 def test_a_lapsed_search_is_claimed_again_first(hasty: JobStore) -> None:
@@ -470,6 +472,15 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_kind_and_state(store: JobS
     assert [job.id for job in store.list_jobs(state=JobState.CANCELLED).jobs] == [ingests[1]]
     assert [job.id for job in store.list_jobs(kind=JobKind.SEARCH).jobs] == [search.id]
     assert store.list_jobs(kind=JobKind.SEARCH, state=JobState.FAILED).jobs == ()
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "bogus", "(", "8" + "0" * 25, "0" * 27, "U" * 26, "0" * 25 + "\n", "0" * 25 + "٣"]
+)
+def test_a_cursor_that_no_page_of_jobs_gave_is_refused(store: JobStore, cursor: str) -> None:
+    submit(store)
+    with pytest.raises(InvalidParameter, match="a page of jobs"):
+        store.list_jobs(cursor=cursor)
 
 
 def test_the_ledger_is_paged_and_says_what_it_dropped(store: JobStore) -> None:

@@ -139,7 +139,7 @@ def test_some_files_failed_is_an_exit_code_of_its_own_and_each_is_told(shell: Sh
     (photos / "bad.png").write_bytes(b"x")
     (photos / "empty.png").touch()
     done = shell.process("ingest", photos, exits=5)
-    assert re.search(r"failed: file://\S+/empty\.png: .* \(file_empty\)", done.stderr)
+    assert re.search(rf"failed: {re.escape(str(photos))}/empty\.png: .* \(file_empty\)", done.stderr)
     assert "(image_corrupt)" in done.stderr
     assert "12 images: 10 stored, 0 unchanged, 2 failed" in done.stderr
 
@@ -373,12 +373,12 @@ def test_without_a_service_every_command_says_so_soon(
 # --- On a terminal --------------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(arguments: list[str], environment: dict[str, str]) -> str:
+def on_a_terminal(arguments: list[str], environment: dict[str, str], *, columns: int = 160) -> str:
     """Run a command with its output on a terminal, and return what that showed."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [LOOKALIKE, *arguments],
-        env={**environment, "TERM": "xterm", "COLUMNS": "160"},
+        env={**environment, "TERM": "xterm", "COLUMNS": str(columns)},
         stdout=terminal,
         stderr=terminal,
         stdin=terminal,
@@ -406,6 +406,15 @@ def test_on_a_terminal_there_is_a_bar_and_a_table(service: Service, shell: Shell
     shown = on_a_terminal(["search", str(photos / "1.png"), "-k", "1"], shell.environment)
     assert "photos/1.png" in shown
     assert "\t" not in shown
+
+
+def test_on_a_terminal_of_80_columns_a_job_keeps_its_id(shell: Shell, photos: Path) -> None:
+    job_ids = [row["job"] for row in shell.rows("ingest", photos)]
+    shown = on_a_terminal(["jobs", "ls"], shell.environment, columns=80)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in shown.splitlines()]
+    for job_id in job_ids:
+        assert any(line.startswith(job_id) and "succeeded" in line for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 # --- The Python client against the same service ---------------------------------------------------------------------

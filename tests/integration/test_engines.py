@@ -216,12 +216,19 @@ def test_weights_that_do_not_fit_say_what_does_not(seeded: Path, tmp_path: Path,
         load(weights=str(tmp_path / "list.pth"), engine="torch", device="cpu")
 
 
+@pytest.mark.parametrize("content", [b"no weights at all" * 100, b"", b".", b"R", b"hx", b"PK\x03\x04" + bytes(40)])
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_a_file_that_holds_no_weights_is_an_error(name: str, tmp_path: Path, load: Load) -> None:
-    (tmp_path / name).write_bytes(b"no weights at all" * 100)
-
-    with pytest.raises(SetupError, match="cannot be read"):
+def test_a_file_that_holds_no_weights_is_refused_without_torchs_advice_to_load_it_unsafely(
+    name: str, content: bytes, tmp_path: Path, load: Load
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SetupError) as refused:
         load(weights=str(tmp_path / name), engine="torch", device="cpu")
+    assert refused.value.message == (
+        f"{tmp_path / name} is not a weights file that can be read safely. "
+        "Give a state dict saved by torch (.pth) or safetensors."
+    )
+    assert refused.value.__suppress_context__, "a traceback does not show torch's text either"
 
 
 def test_a_pickle_with_code_in_it_is_refused(tmp_path: Path, load: Load) -> None:
@@ -230,7 +237,7 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path: Path, load: Load) -> None
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"conv1.weight": Hostile()}, tmp_path / "hostile.pth")
-    with pytest.raises(SetupError, match="cannot be read"):
+    with pytest.raises(SetupError, match="can be read safely"):
         load(weights=str(tmp_path / "hostile.pth"), engine="torch", device="cpu")
     assert not (tmp_path / "ran").exists()
 

@@ -1,8 +1,12 @@
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +18,11 @@ import lookalike
 from lookalike import errors
 from lookalike.cli import main
 from lookalike.cli.exits import Exit, exit_of
+from lookalike.cli.outcome import JOB_COLUMNS
 from lookalike.cli.output import cell
 from lookalike.cli.progress import LINE_EVERY_S, describe, duration, progress_report
+from lookalike.cli.search import HIT_COLUMNS
+from lookalike.cli.table import show_table
 from lookalike.records import Progress
 
 #: What a command line has no use for before it knows what to do.
@@ -151,6 +158,10 @@ def test_an_error_is_one_line_with_its_code_and_no_traceback(monkeypatch: pytest
         ("collections", "create", "x", "--metric", "HAMMING"),
         ("up", "--root", "/no/such/folder"),
         ("nonsense",),
+        ("--url", "foo", "jobs", "ls"),
+        ("search", "."),
+        ("search", "a.jpg", "--figure", "no/such/folder/hits.png"),
+        ("demo", "--out", "no/such/folder/hits.png"),
     ],
     ids=" ".join,
 )
@@ -179,6 +190,56 @@ def test_the_status_of_a_stack_that_is_not_there_is_unreachable(tmp_path: Any) -
     assert "not_running" in result.stderr
 
 
+def test_a_full_disk_behind_stdout_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        for arguments in (["--help"], ["doctor", "--data-dir", str(tmp_path), "--url", "http://127.0.0.1:9"]):
+            done = subprocess.run(
+                [sys.executable, "-c", "from lookalike.cli import main; main()", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            assert done.stderr.endswith("error: No space left on device.\n")
+            assert "Traceback" not in done.stderr
+
+
+def test_a_missing_key_is_told_with_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: httpx2.Client, method: str, path: str, **__: Any) -> httpx2.Response:
+        request = httpx2.Request(method, "http://127.0.0.1" + path)
+        return httpx2.Response(401, json={"code": "unauthorized", "detail": "Send a header."}, request=request)
+
+    monkeypatch.setattr(httpx2.Client, "request", refuse)
+    result = run("jobs", "ls")
+    assert "Set LOOKALIKE_API_KEY" in result.stderr
+    assert "header" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("weights", "file", "ok", "detail"),
+    [
+        ("IMAGENET1K_V1", None, False, "not here yet; the first start downloads them"),
+        ("IMAGENET1K_V1", "models/checkpoints/wide_resnet50_2-1.pth", False, "not here yet"),
+        ("IMAGENET1K_V1", "models/checkpoints/resnet50-0676ba61.pth", True, "resnet50-0676ba61.pth"),
+        ("{}/mine.pth", None, False, "no such file"),
+        ("{}/mine.pth", "mine.pth", True, "mine.pth"),
+        ("untrained", None, True, "knows no concepts"),
+    ],
+)
+def test_the_doctor_looks_whether_the_weights_are_here(
+    weights: str, file: str | None, ok: bool, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_WEIGHTS", weights.format(tmp_path))
+    if file:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"x")
+    found = json.loads(run("doctor", "--data-dir", str(tmp_path), "--json", "--url", "http://127.0.0.1:9").stdout)
+    finding = next(finding for finding in found if finding["check"] == "weights")
+    assert finding["ok"] is ok
+    assert detail in finding["detail"]
+
+
 # --- Output ---------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +262,7 @@ def test_a_cell_cannot_break_its_line_or_the_terminal(value: object, text: str) 
     ("progress", "text"),
     [
         (Progress(), "0 images"),
+        (Progress(total=1, done=0), "0 of 1 image"),
         (Progress(total=10, done=4, stored=4), "4 of 10 images"),
         (
             Progress(total=10, done=4, failed=1, images_per_s=2.04, eta_s=3.1),
@@ -229,6 +291,89 @@ def test_in_a_pipe_progress_is_a_line_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11 // LINE_EVERY_S
     assert lines[0] == "ingest: 5 images"
+
+
+JOB_ID = "01JDXYZ0123456789ABCDEFGHI"
+IMAGE_ID = "0123456789abcdef" * 2
+LONG_PATH = "/home/somebody/pictures/holidays/2024/summer/at the sea/IMG_20240807_1234.jpg"
+
+
+def table(columns: Sequence[str], row: Sequence[object], width: int, spare: Sequence[str]) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setenv("COLUMNS", str(width))
+        show_table(columns, [row], spare=spare)
+    return printed.getvalue().splitlines()
+
+
+def test_on_80_columns_a_job_is_one_line_with_its_whole_id() -> None:
+    row = (JOB_ID, "ingest", "succeeded", 100000, 100000, 99998, 0, 2, datetime(2026, 1, 2, tzinfo=UTC), "default")
+    spare = ("unchanged", "done", "collection", "kind", "total")
+    lines = table(JOB_COLUMNS, row, 80, spare)
+    assert len(lines) == 3
+    assert {JOB_ID, "succeeded", "99998"} <= set(lines[2].split())
+    assert max(map(len, lines)) <= 80
+    assert {"ingest", "default", "100000"} <= set(table(JOB_COLUMNS, row, 160, spare)[2].split())
+    assert JOB_ID in table(JOB_COLUMNS, row, 20, spare)[2]
+
+
+def test_on_80_columns_a_hit_is_one_line_with_the_names_of_its_files() -> None:
+    row = ("../a/very/long/way/to/the/query/page.jpg", 1, LONG_PATH, 0.987654, 0.987654, IMAGE_ID, 4000, 3000)
+    lines = table(HIT_COLUMNS, row, 80, ("width", "height", "id", "distance"))
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert "query/page.jpg" in lines[2]
+    assert "IMG_20240807_1234.jpg" in lines[2]
+    assert IMAGE_ID not in lines[2]
+    assert {IMAGE_ID, "4000"} <= set(table(HIT_COLUMNS, row, 240, ("width",))[2].split())
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Any]) -> None:
+    """Have a service that knows these paths."""
+
+    def answer(_: httpx2.Client, method: str, path: str, **__: Any) -> httpx2.Response:
+        return httpx2.Response(200, json=answers[path], request=httpx2.Request(method, "http://127.0.0.1" + path))
+
+    monkeypatch.setattr(httpx2.Client, "request", answer)
+
+
+def test_a_failed_file_is_told_by_its_path_or_by_the_name_it_was_uploaded_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = {"code": "file_empty", "message": "Empty.", "stage": "read"}
+    failures = [{**why, "uri": "file:///a%20b/c.png", "name": "c.png"}, {**why, "uri": "upload:12", "name": "d.png"}]
+    job = {
+        "id": JOB_ID,
+        "kind": "ingest",
+        "state": "succeeded",
+        "created_at": "2026-01-01T00:00:00Z",
+        "progress": {"total": 2, "done": 2, "failed": 2},
+        "request": {"collection": "default"},
+    }
+    ledger = {"failures": failures}
+    serve(monkeypatch, {f"/v1/jobs/{JOB_ID}": job, f"/v1/jobs/{JOB_ID}/failures": ledger})
+    told = run("jobs", "wait", JOB_ID).stderr
+    assert "failed: /a b/c.png: Empty. (file_empty)\n" in told
+    assert "failed: d.png (upload:12): Empty. (file_empty)\n" in told
+    header, *lines = run("jobs", "failures", JOB_ID).stdout.splitlines()
+    assert header.split("\t")[-1] == "name"
+    assert [line.split("\t")[-1] for line in lines] == ["c.png", "d.png"]
+
+
+@pytest.mark.parametrize(("options", "told"), [(("--filter", "year > 2030"), True), ((), False)])
+def test_a_filter_that_nothing_fits_is_told_of(
+    options: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"name": "resnet50", "weights": "w", "trained": True, "fingerprint": "f", "dim": 2048}
+    result = {"collection": "default", "metric": "COSINE", "model": model, "queries": [{"query": {}, "hits": []}]}
+    record = {
+        "id": JOB_ID,
+        "kind": "search",
+        "state": "succeeded",
+        "created_at": "2026-01-01T00:00:00Z",
+        "request": {},
+        "result": result,
+    }
+    limits = {"max_upload_bytes": 1 << 20, "max_upload_images": 2, "max_file_bytes": 1 << 20, "max_queries": 2}
+    serve(monkeypatch, {"/v1/info": {"limits": limits}, "/v1/searches": record})
+    assert ("No image fits the filter." in run("search", "--id", IMAGE_ID, *options).stderr) is told
 
 
 # --- Ingest's metadata ----------------------------------------------------------------------------------------------

@@ -19,12 +19,14 @@ from lookalike.errors import (
     FileMissing,
     FileTooLarge,
     FolderNotFound,
+    InvalidParameter,
     InvalidRequest,
     JobNotFound,
     ModelMismatch,
     QueueFull,
     TooManyItems,
     Unauthorized,
+    UnsupportedFormat,
 )
 from lookalike.records import Failure, Progress
 
@@ -129,7 +131,7 @@ def test_another_server_at_the_address_is_not_taken_for_the_service(body: bytes)
 
 @pytest.mark.parametrize("url", ["service.test", "ftp://service.test", "http://", "http://[::1"])
 def test_what_is_not_a_url_is_refused_before_anything_is_sent(url: str) -> None:
-    with pytest.raises(ServiceUnreachable, match="is not a URL"):
+    with pytest.raises(InvalidParameter, match="is not a URL"):
         Client(url)
 
 
@@ -145,6 +147,38 @@ def test_the_api_key_is_sent_as_a_bearer_token_and_a_wrong_one_is_refused() -> N
     assert script.requests[0].headers["Authorization"] == "Bearer secret"
 
 
+@pytest.mark.parametrize(
+    ("code", "ask", "name"),
+    [
+        ("job_not_found", lambda client: client.jobs.get("01JNO"), "01JNO"),
+        ("job_expired", lambda client: client.jobs.get("01JNO"), "01JNO"),
+        ("collection_not_found", lambda client: client.collections.get("spring"), "spring"),
+        ("collection_not_found", lambda client: client.collections.delete("spring"), "spring"),
+        ("collection_not_found", lambda client: client.images.get("0" * 32, collection="spring"), "spring"),
+        ("image_not_found", lambda client: client.images.delete("0" * 32), "0" * 32),
+        ("image_not_found", lambda client: client.search(image_ids=["0" * 32], wait=False), "0" * 32),
+        ("file_missing", lambda client: client.search(server_paths=["a/b.jpg"], wait=False), "a/b.jpg"),
+    ],
+)
+def test_an_error_names_what_is_not_there(code: str, ask: Callable[[Client], Any], name: str) -> None:
+    script = Script(answer(200, {"limits": LIMITS}), problem(404, code))
+    client = client_of(script)
+    assert client._bounds.max_queries == 64
+    with pytest.raises(LookalikeError) as caught:
+        ask(client)
+    assert (caught.value.code, caught.value.message) == (code, f"{name}: It is {code}.")
+
+
+def test_the_picture_that_a_search_is_refused_for_is_named(tmp_path: Path) -> None:
+    for name in ("page.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    refusal = {"code": "unsupported_format", "detail": "The file is no image.", "name": "other.jpg"}
+    for names, culprit in ((["page.jpg"], "page.jpg"), (["page.jpg", "other.jpg"], "other.jpg")):
+        client = client_of(Script(answer(200, {"limits": LIMITS}), answer(422, refusal)))
+        with pytest.raises(UnsupportedFormat, match=rf"^{culprit}: The file is no image\.$"):
+            client.search(*(tmp_path / name for name in names), wait=False)
+
+
 # --- Repeating ------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +186,16 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(clock: Clock) -> 
     script = Script(problem(503, "queue_unavailable", Retry_After="5"), answer(200, RECORD))
     assert client_of(script).jobs.get("01J").id == "01J"
     assert clock.slept == [5.0]
+
+
+@pytest.mark.usefixtures("clock")
+def test_repeating_for_more_than_a_few_seconds_is_told_once() -> None:
+    told: list[str] = []
+    busy = [problem(503, "queue_unavailable", Retry_After="2") for _ in range(4)]
+    script = Script(*busy, answer(200, RECORD))
+    client = client_of(script, on_retry=lambda: told.append(f"after {len(script.requests)}"))
+    client.jobs.get("01J")
+    assert told == ["after 2"]
 
 
 def test_repeating_ends_with_the_timeout_and_raises_what_the_service_said(clock: Clock) -> None:

@@ -93,6 +93,9 @@ def test_the_content_is_the_files_bytes_as_what_they_are(web: Web) -> None:
     assert "\n" not in answer.headers["Content-Disposition"]
     part = web.client.get(f"/v1/images/{image_id}/content", headers={"Range": "bytes=2-5"}, buffered=True)
     assert (part.status_code, part.data) == (206, picture[2:6])
+    beyond = web.client.get(f"/v1/images/{image_id}/content", headers={"Range": f"bytes={len(picture)}-"})
+    assert (beyond.status_code, beyond.json["code"]) == (416, "range_not_satisfiable")
+    assert beyond.headers["Content-Range"] == f"bytes */{len(picture)}"
     same = web.client.get(
         f"/v1/images/{image_id}/content", headers={"If-None-Match": answer.headers["ETag"]}, buffered=True
     )

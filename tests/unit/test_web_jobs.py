@@ -102,8 +102,10 @@ def test_jobs_are_listed_newest_first_in_pages_and_by_kind_and_state(web: Web) -
     assert seen == newest_first
     assert [job["id"] for job in web.client.get("/v1/jobs?kind=search").json["jobs"]] == [search]
     assert [job["id"] for job in web.client.get("/v1/jobs?state=cancelled").json["jobs"]] == [ids[0]]
-    for bad in ("limit=0", "limit=1001", "limit=x", "kind=nap", "cursor=(", "page=2", "limit=1&limit=2"):
+    for bad in ("limit=0", "limit=1001", "limit=x", "kind=nap", "page=2", "limit=1&limit=2"):
         assert web.client.get(f"/v1/jobs?{bad}").json["code"] == "invalid_request", bad
+    answer = web.client.get("/v1/jobs?cursor=bogus")
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_parameter")
 
 
 def test_unknown_malformed_and_expired_jobs_say_so(web: Web) -> None:
@@ -210,6 +212,7 @@ def test_the_whole_ledger_streams_as_ndjson_and_csv(web: Web) -> None:
         "message": "=no, bytes",
         "stage": "read",
         "attempts": 1,
+        "name": "",
     }
     for table in (web.client.get(f"{url}?format=csv"), web.client.get(url, headers={"Accept": "text/csv"})):
         assert table.mimetype == "text/csv"

@@ -97,6 +97,12 @@ def test_the_openapi_document_is_valid_and_has_every_route(web: Web) -> None:
     assert "UploadSource" not in str(ingest)
     schemas = document["components"]["schemas"]
     assert "upload" not in schemas["JSONQuery"]["properties"]
+    assert {"200", "206", "304", "416"} <= set(document["paths"]["/v1/images/{image_id}/content"]["get"]["responses"])
+    query = Draft202012Validator({**document, "$ref": "#/components/schemas/JSONQuery"})
+    assert query.is_valid({"path": "a.jpg"})
+    assert query.is_valid({"path": None, "vector": [1.0]})
+    for bad in ({}, {"path": None}, {"path": "a.jpg", "vector": [1.0]}, {"path": "a.jpg", "image_id": "0" * 32}):
+        assert not query.is_valid(bad), bad
     assert schemas["Progress"]["properties"]["total"]["description"] == "Null until the listing ends."
 
 
@@ -126,10 +132,20 @@ def test_the_docs_page_is_whole_without_network_or_scripts(web: Web) -> None:
     style = web.client.get("/docs/static/docs.css", buffered=True)
     assert (style.status_code, style.mimetype) == (200, "text/css")
     assert "url(" not in style.text
+    sidebar = page[page.index("<nav") : page.index("</nav>")]
+    for path in web.client.get("/openapi.json").json["paths"]:
+        assert f"</span>{path}</a>" in sidebar
     anchors = set(re.findall(r'id="([^"]+)"', page))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= anchors
     # The `type` of every problem leads there.
     assert f"error-{web.client.get('/v1/jobs/absent').json['code']}" in anchors
+
+
+def test_the_docs_examples_call_the_service_that_shows_them(web: Web) -> None:
+    page = web.client.get("/docs", base_url="http://localhost:9123").text
+    calls = re.findall(r"<code>curl .*|^curl .*", page, re.MULTILINE)
+    assert len(calls) > 20
+    assert all("http://localhost:9123/" in call for call in calls)
 
 
 def test_the_front_page_leads_to_the_docs(web: Web) -> None:

@@ -7,7 +7,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, SecurityError
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
+    SecurityError,
+)
 
 from lookalike import errors
 
@@ -46,6 +52,12 @@ class BadHost(errors.LookalikeError):
     code = "bad_host"
 
 
+class RangeNotSatisfiable(errors.LookalikeError):
+    """The Range header asks for bytes that this file does not have. Content-Range says how many there are."""
+
+    code = "range_not_satisfiable"
+
+
 class URITooLong(errors.LookalikeError):
     """The request's address is too long. Send long values in the body."""
 
@@ -78,6 +90,7 @@ STATUS: Final[Mapping[type[errors.LookalikeError], HTTPStatus]] = {
     errors.TooManyItems: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     URITooLong: HTTPStatus.REQUEST_URI_TOO_LONG,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.VectorStoreRejected: HTTPStatus.BAD_GATEWAY,
@@ -96,6 +109,7 @@ FRAMEWORK: Final[Mapping[int, type[errors.LookalikeError]]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: errors.PayloadTooLarge,
     HTTPStatus.REQUEST_URI_TOO_LONG: URITooLong,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: UnsupportedMediaType,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
 }
 
 #: Seconds after which a refused request may be worth another try.
@@ -172,6 +186,8 @@ def _on_http_exception(exception: HTTPException) -> Response:
     headers = {}
     if isinstance(exception, MethodNotAllowed):
         headers["Allow"] = ", ".join(sorted(exception.valid_methods or ()))
+    if isinstance(exception, RequestedRangeNotSatisfiable) and exception.length is not None:
+        headers["Content-Range"] = f"{exception.units} */{exception.length}"
     return respond(Problem(error, status=status, headers=headers))
 
 

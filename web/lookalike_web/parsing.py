@@ -14,6 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from lookalike.errors import InvalidParameter, InvalidRequest, PayloadTooLarge, TooManyItems
 from lookalike.jobstore import Idempotency
 from lookalike_web.errors import Problem, UnsupportedMediaType
+from lookalike_web.wording import error_lines, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,9 +72,7 @@ def read_images(*, at_most: int, limit_name: str) -> list[FileStorage]:
     _bounded_form()
     unknown = sorted(set(request.files) - {IMAGE_PART})
     if unknown:
-        raise InvalidRequest(
-            f"Unknown file part `{_shown(unknown[0])}`. Images are sent as parts named `{IMAGE_PART}`."
-        )
+        raise InvalidRequest(f"Unknown file part `{shown(unknown[0])}`. Images are sent as parts named `{IMAGE_PART}`.")
     images = request.files.getlist(IMAGE_PART)
     if not images:
         raise InvalidRequest(f"There is no image in the request. Send each as a file part named `{IMAGE_PART}`.")
@@ -108,7 +107,7 @@ def parse_json(data: bytes, *, what: str = "The body") -> Any:
         keys = [key for key, _ in pairs]
         if len(set(keys)) != len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
-            refuse(f"the key {_shown(twice)} appears twice")
+            refuse(f"the key {shown(twice)} appears twice")
         return dict(pairs)
 
     try:
@@ -150,7 +149,7 @@ def _bounded_form() -> MultiDict[str, str]:
 def _single_values(values: MultiDict[str, str]) -> dict[str, Any]:
     for name in values:
         if len(values.getlist(name)) > 1:
-            raise InvalidRequest(f"`{_shown(name)}` is given more than once.")
+            raise InvalidRequest(f"`{shown(name)}` is given more than once.")
     return values.to_dict()
 
 
@@ -158,18 +157,10 @@ def _validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [
-            {"loc": ".".join(map(str, line["loc"])), "msg": line["msg"].removeprefix("Value error, ")}
-            for line in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-    first = f"`{_shown(lines[0]['loc'])}`: {lines[0]['msg']}" if lines[0]["loc"] else lines[0]["msg"]
+        lines = error_lines(error)
+    first = lines[0]["msg"]
     more = f", and {len(lines) - 1} more: see `errors`" if len(lines) > 1 else ""
     raise Problem(InvalidRequest(f"{first}{more}."), members={"errors": lines[:MAX_ERRORS]})
-
-
-def _shown(name: str) -> str:
-    """Shorten a name that the client chose, to be repeated to it."""
-    return name if len(name) <= 64 else f"{name[:61]}..."
 
 
 def _sha256(text: str) -> str:

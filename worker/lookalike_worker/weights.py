@@ -5,7 +5,7 @@ is read without ever running code that is in it.
 """
 
 import hashlib
-import pickle
+import logging
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -20,6 +20,8 @@ from lookalike.settings import UNTRAINED, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 _SUFFIXES: Final = (".pth", ".pt", ".safetensors")
 _NEXT_STEP: Final = "Set LOOKALIKE_WEIGHTS to a .pth or .safetensors file, or to `untrained`."
@@ -142,7 +144,6 @@ def load_file(network: "nn.Module", head: str, file: Path) -> None:
 
 def _read(file: Path) -> "Mapping[str, Tensor]":
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file as load_safetensors
 
     try:
@@ -151,9 +152,15 @@ def _read(file: Path) -> "Mapping[str, Tensor]":
         content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsNotFound(f"There is no weights file {file}. {_NEXT_STEP}") from error
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise SetupError(f"The weights file {file} cannot be read: {reason} {_NEXT_STEP}") from error
+    except OSError as error:
+        raise SetupError(f"The weights file {file} cannot be read: {error.strerror or error}. {_NEXT_STEP}") from error
+    except Exception as error:  # noqa: BLE001 - bytes of any kind make the readers raise errors of any kind
+        # What torch says advises to load the file unsafely, so it stays out of the answer, its chain and ordinary logs.
+        log.debug("The weights file %s was refused: %s", file, error)
+        raise SetupError(
+            f"{file} is not a weights file that can be read safely. "
+            "Give a state dict saved by torch (.pth) or safetensors."
+        ) from None
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise SetupError(
             f"The weights file {file} holds something else than a state dict. Save one with: "

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.cli.output import note, show, show_fields
+from lookalike.cli.progress import images
 from lookalike.cli.session import Session, service_options
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def list_collections(session: Session) -> None:
     """
     with session.client() as client:
         found = client.collections.list()
-    show(session, COLLECTION_COLUMNS, map(_row, found), records=lambda: found)
+    show(session, COLLECTION_COLUMNS, map(_row, found), records=lambda: found, spare=("index", "weights"))
 
 
 @collections.command()
@@ -91,8 +92,8 @@ def delete(session: Session, name: str, yes: bool) -> None:
     """
     with session.client() as client:
         if not yes:
-            count = client.collections.get(name).count
-            click.confirm(f"Delete the collection {name} with {count} images?", abort=True, err=True)
+            count = client.collections.get(name).count or 0
+            click.confirm(f"Delete the collection {name} with {count} {images(count)}?", abort=True, err=True)
         client.collections.delete(name)
     note(f"deleted {name}")
 

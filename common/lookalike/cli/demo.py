@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lookalike.cli.picture import PictureFile
 from lookalike.cli.session import data_dir_option
 
 
@@ -11,7 +12,7 @@ from lookalike.cli.session import data_dir_option
 @data_dir_option
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=PictureFile(),
     default=Path("search_result.png"),
     show_default=True,
     help="The picture of queries and hits to write.",

@@ -19,6 +19,7 @@ from lookalike.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
     from lookalike.client import Client
+    from lookalike.settings import Settings
 
 #: More are only ever added on the right.
 FINDING_COLUMNS: Final = ("check", "ok", "detail")
@@ -107,7 +108,31 @@ def _of_this_machine(data_dir: str | None) -> Iterator[Finding]:
     yield Finding("gpu", True, ", ".join(map(str, gpus)) if gpus else "none; the processor is used")
     configured = settings(data_dir=data_dir)
     yield _space(configured.data_dir, configured.min_free_bytes)
-    yield Finding("weights", True, configured.weights)
+    yield _weights(configured)
+
+
+def _weights(configured: "Settings") -> Finding:
+    """Look for the weights where a worker would. It knows torchvision's file names exactly; here the network's name
+    has to do, since torchvision takes seconds to import.
+    """
+    from lookalike.settings import UNTRAINED
+
+    wanted = configured.weights
+    if wanted == UNTRAINED:
+        return Finding("weights", True, "untrained: it finds near-duplicates and knows no concepts")
+    if wanted.endswith((".pth", ".pt", ".safetensors")) or "/" in wanted:
+        file = Path(wanted).expanduser()
+        readable = file.is_file() and os.access(file, os.R_OK)
+        return Finding("weights", readable, f"{file}" + ("" if readable else ": there is no such file to be read"))
+    model = _plain(configured.model)
+    here = [file for file in configured.models_dir.glob("checkpoints/*.pth") if _plain(file.name).startswith(model)]
+    found = ", ".join(sorted(map(str, here)))
+    return Finding("weights", bool(here), f"{wanted}: {found or 'not here yet; the first start downloads them'}")
+
+
+def _plain(name: str) -> str:
+    """Return a network's or a file's name without what the two are spelled differently in."""
+    return "".join(char for char in name.lower() if char.isalnum())
 
 
 def _redis() -> Finding:

@@ -1,5 +1,8 @@
 """Exit codes, and how an error ends a command: one line on stderr, never a traceback for what has a code."""
 
+import errno
+import os
+import sys
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
@@ -48,7 +51,10 @@ def exit_of(error: errors.LookalikeError) -> Exit:
 
 def report(error: errors.LookalikeError) -> None:
     """Write an error on stderr: its sentence, its code, and its notes."""
-    click.echo(f"error: {error.message} ({error.code})", err=True)
+    message = error.message
+    if isinstance(error, errors.Unauthorized):
+        message = "The API key is missing or wrong. Set LOOKALIKE_API_KEY to one that the service accepts."
+    click.echo(f"error: {message} ({error.code})", err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(f"  {note}", err=True)
 
@@ -60,18 +66,40 @@ class CommandLine(click.Group):
         """Return the commands in the order they are needed."""
         return list(self.commands)
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line. click ends it quietly where the reader of a pipe has gone."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            _report_os_error(error)
+            sys.exit(Exit.FAILED)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what goes wrong is reported and becomes an exit code."""
+        """Run the command; what goes wrong in it is reported and becomes an exit code."""
         try:
             return super().invoke(ctx)
         except errors.LookalikeError as error:
             report(error)
             _tell_of(ctx.ensure_object(Session).started)
             ctx.exit(exit_of(error))
+        except OSError as error:
+            _tell_of(ctx.ensure_object(Session).started if error.errno != errno.EPIPE else ())
+            raise
         except KeyboardInterrupt:
             click.echo("\ninterrupted", err=True)
             _tell_of(ctx.ensure_object(Session).started)
             ctx.exit(Exit.INTERRUPTED)
+
+
+def _report_os_error(error: OSError) -> None:
+    """Write what the operating system refused on stderr, and keep Python from trying it again at its end."""
+    file = f"{error.filename}: " if error.filename else ""
+    click.echo(f"error: {file}{error.strerror or error}.", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The full disk or the like behind stdout; what is buffered would be written there again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell_of(started: Sequence[str]) -> None:

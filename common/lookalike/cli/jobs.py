@@ -107,4 +107,5 @@ def failures(session: Session, job_ids: tuple[str, ...]) -> None:
     """
     with session.client() as client:
         lines = [line for job_id in job_ids for line in client.jobs.get(job_id).iter_failures()]
-    show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: lines)
+    spare = ("attempts", "stage")
+    show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: lines, spare=spare)

@@ -7,7 +7,7 @@ import click
 
 from lookalike.cli.exits import Exit, report
 from lookalike.cli.output import note, show
-from lookalike.cli.progress import progress_report
+from lookalike.cli.progress import images, progress_report
 from lookalike.cli.session import Session
 from lookalike.errors import JobCancelled, JobFailed
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 #: Columns about jobs; more are only ever added on the right.
 JOB_COLUMNS: Final = ("job", "kind", "state", "total", "done", "stored", "unchanged", "failed", "created", "collection")
-FAILURE_COLUMNS: Final = ("uri", "code", "message", "stage", "attempts")
+FAILURE_COLUMNS: Final = ("uri", "code", "message", "stage", "attempts", "name")
 _FAILURES_SHOWN: Final = 10
 
 
 def show_jobs(session: Session, records: "Sequence[JobRecord]") -> None:
     """Print a line per job."""
-    show(session, JOB_COLUMNS, map(job_row, records), records=lambda: records)
+    spare = ("unchanged", "done", "collection", "kind", "total")
+    show(session, JOB_COLUMNS, map(job_row, records), records=lambda: records, spare=spare)
 
 
 def job_row(record: "JobRecord") -> tuple[object, ...]:
@@ -48,7 +49,7 @@ def job_fields(record: "JobRecord") -> dict[str, object]:
 
 def failure_row(failure: "Failure") -> tuple[object, ...]:
     """Return a line of the failures ledger as a row of FAILURE_COLUMNS."""
-    return (failure.uri, failure.code, failure.message, failure.stage, failure.attempts)
+    return (failure.uri, failure.code, failure.message, failure.stage, failure.attempts, failure.name)
 
 
 def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s: float | None = None) -> Exit:
@@ -77,7 +78,7 @@ def summarise(progress: "Progress") -> None:
     """Say on stderr what an ingest came to."""
     rate = f", {progress.images_per_s:.1f} a second" if progress.images_per_s else ""
     counts = f"{progress.stored} stored, {progress.unchanged} unchanged, {progress.failed} failed"
-    note(f"{progress.done} images: {counts}{rate}")
+    note(f"{progress.done} {images(progress.done)}: {counts}{rate}")
     if not progress.done:
         note("No image was found there. Files are taken by their suffix; --include takes others.")
 
@@ -94,6 +95,23 @@ def warn_untrained(result: Mapping[str, Any] | None) -> bool:
     return untrained
 
 
+def path_of(uri: str) -> str | None:
+    """Return the path of a file's URI, None for any other URI."""
+    from lookalike.errors import InvalidFilename
+    from lookalike.roots import file_path
+
+    try:
+        return str(file_path(uri))
+    except InvalidFilename:
+        return None
+
+
+def _where(failure: "Failure") -> str:
+    """Return what people know a file by: its path, or the name it was uploaded with."""
+    named = f"{failure.name} ({failure.uri})" if failure.name else failure.uri
+    return path_of(failure.uri) or named
+
+
 def _report_unless_done(record: "JobRecord") -> None:
     from lookalike.client.job import succeeded
 
@@ -105,7 +123,7 @@ def _report_unless_done(record: "JobRecord") -> None:
 
 def _tell_failures(failures: "Sequence[Failure]", job_ids: Sequence[str]) -> None:
     for failure in failures[:_FAILURES_SHOWN]:
-        note(f"failed: {failure.uri}: {failure.message} ({failure.code})")
+        note(f"failed: {_where(failure)}: {failure.message} ({failure.code})")
     if len(failures) > _FAILURES_SHOWN and job_ids:
         more = len(failures) - _FAILURES_SHOWN
         click.echo(f"... and {more} more; all of them: lookalike jobs failures {' '.join(job_ids)}", err=True)

@@ -23,12 +23,17 @@ def show(
     rows: Iterable[Sequence[object]],
     *,
     records: "Callable[[], BaseModel | Sequence[BaseModel | Mapping[str, Any]]]",
+    spare: Sequence[str] = (),
 ) -> None:
-    """Print rows, or with --json what `records` returns."""
+    """Print rows, or with --json what `records` returns. A narrow terminal does without the `spare` columns, the first
+    of them first.
+    """
     if session.as_json:
         show_json(records())
     elif sys.stdout.isatty():
-        _show_table(columns, rows)
+        from lookalike.cli.table import show_table
+
+        show_table(columns, rows, spare=spare)
     else:
         for row in (columns, *rows):
             click.echo("\t".join(cell(value) for value in row))
@@ -36,7 +41,7 @@ def show(
 
 def show_fields(session: Session, fields: dict[str, object], *, record: "BaseModel") -> None:
     """Print one thing: a line per field with its name and value."""
-    show(session, ("field", "value"), list(fields.items()), records=lambda: record)
+    show(session, ("field", "value"), [(name, cell(value)) for name, value in fields.items()], records=lambda: record)
 
 
 def show_json(records: "BaseModel | Sequence[BaseModel | Mapping[str, Any]]") -> None:
@@ -68,15 +73,3 @@ def cell(value: object) -> str:
 def printable(text: str) -> str:
     """Write characters that would break a line, a column or a terminal as escapes: file names may hold any."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell(value), overflow="fold") for value in row))
-    Console().print(table)

@@ -57,7 +57,7 @@ def _lines(what: str) -> "Callable[[Progress], None]":
 def describe(progress: "Progress") -> str:
     """Say how far something is, as in `512 of 1000 images, 4 failed, 93.1 a second, 5 s left`."""
     total = "" if progress.total is None else f" of {progress.total}"
-    parts = [f"{progress.done}{total} images"]
+    parts = [f"{progress.done}{total} {images(progress.total or progress.done)}"]
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.images_per_s:
@@ -65,6 +65,11 @@ def describe(progress: "Progress") -> str:
     if progress.eta_s:
         parts.append(f"{duration(progress.eta_s)} left")
     return ", ".join(parts)
+
+
+def images(count: int) -> str:
+    """Return the noun for a number of images."""
+    return "image" if count == 1 else "images"
 
 
 def duration(seconds: float) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.cli.exits import Exit
-from lookalike.cli.outcome import warn_untrained
+from lookalike.cli.outcome import path_of, warn_untrained
 from lookalike.cli.output import note, show
+from lookalike.cli.picture import PictureFile
 from lookalike.cli.session import Session, service_options
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 #: More are only ever added on the right.
 HIT_COLUMNS: Final = ("query", "rank", "image", "score", "distance", "id", "width", "height")
+_SPARE_COLUMNS: Final = ("width", "height", "id", "distance")  #: What a narrow terminal has to do without.
 
 
 @click.command()
@@ -28,7 +30,7 @@ HIT_COLUMNS: Final = ("query", "rank", "image", "score", "distance", "id", "widt
 @click.option("--filter", "condition", metavar="EXPRESSION", help="Only images whose fields fit, as in: year > 2020")
 @click.option(
     "--figure",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=PictureFile(),
     help="Write a picture of the queries and their hits (PNG).",
 )
 @click.option("--id", "by_id", is_flag=True, help="IMAGE is the id of a stored image.")
@@ -58,6 +60,8 @@ def search(  # noqa: PLR0913 - One parameter per option.
     """
     if by_id and in_place:
         raise click.UsageError("--id and --in-place exclude each other.")
+    if not (by_id or in_place):
+        _refuse_folders(images)
     session = ctx.ensure_object(Session)
     jobs: list[Job] = []
     with session.client() as client:
@@ -70,12 +74,14 @@ def search(  # noqa: PLR0913 - One parameter per option.
             filter=condition,
             on_job=jobs.append,
         )
-        show(session, HIT_COLUMNS, _rows(images, result), records=lambda: result)
+        show(session, HIT_COLUMNS, _rows(images, result), records=lambda: result, spare=_SPARE_COLUMNS)
         if figure is not None:
             _write_figures(figure, jobs)
     warn_untrained(result.model_dump(include={"model"}))
     if result.model is None:
         note(f"The collection {result.collection} has no images yet.")
+    elif condition and not any(answer.hits or answer.error for answer in result.queries):
+        note("No image fits the filter.")
     failed = [(image, answer.error) for image, answer in zip(images, result.queries, strict=True) if answer.error]
     for image, error in failed:
         note(f"failed: {image}: {error.message} ({error.code})")
@@ -90,13 +96,13 @@ def _rows(images: Sequence[str], result: "SearchResult") -> "Iterator[tuple[obje
 
 def _where(hit: "Hit") -> str:
     """Return what people know a hit by: a path, or the name it was uploaded with."""
-    from lookalike.errors import InvalidFilename
-    from lookalike.roots import file_path
+    return path_of(hit.uri) or hit.name or hit.uri
 
-    try:
-        return str(file_path(hit.uri))
-    except InvalidFilename:
-        return hit.name or hit.uri
+
+def _refuse_folders(images: Sequence[str]) -> None:
+    for image in images:
+        if Path(image).is_dir():
+            raise click.UsageError(f"{image} is a folder; name the images in it.")
 
 
 def _write_figures(path: Path, jobs: "Sequence[Job]") -> None:

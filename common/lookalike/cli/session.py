@@ -27,9 +27,12 @@ class Session:
         from pydantic import ValidationError
 
         from lookalike.client import Client
+        from lookalike.errors import InvalidParameter
 
         try:
-            return Client(self.url)
+            return Client(self.url, on_retry=lambda: click.echo("retrying...", err=True))
+        except InvalidParameter as error:
+            raise click.UsageError(error.message) from error
         except ValidationError as error:
             raise _usage(error) from error
 

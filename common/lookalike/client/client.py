@@ -31,8 +31,10 @@ class Client:
     """A connection to a lookalike service; close it, or use it in a `with` statement. Safe in several threads.
 
     `url`, `api_key` and `timeout_s` default to LOOKALIKE_URL, LOOKALIKE_API_KEY and LOOKALIKE_TIMEOUT_S. `timeout_s`
-    bounds one request with its repetitions; waiting for a job has no bound of its own. `transport` replaces the
-    network, for tests.
+    bounds one request with its repetitions; waiting for a job has no bound of its own. `on_retry` is
+    called once, where a request is repeated for longer than a few seconds. `transport` replaces the network, for tests.
+
+    Raises `InvalidParameter` for a `url` that is none.
     """
 
     def __init__(
@@ -42,11 +44,16 @@ class Client:
         timeout_s: float | None = None,
         *,
         transport: httpx2.BaseTransport | None = None,
+        on_retry: Callable[[], None] | None = None,
     ) -> None:
         settings = ClientSettings()
         key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
         self._connection = Connection(
-            url or settings.url, api_key=key, timeout_s=timeout_s or settings.timeout_s, transport=transport
+            url or settings.url,
+            api_key=key,
+            timeout_s=timeout_s or settings.timeout_s,
+            transport=transport,
+            on_retry=on_retry,
         )
         # Where none is named, the service has a default of its own.
         self._collection = settings.collection if "collection" in settings.model_fields_set else None

@@ -5,7 +5,7 @@ Knows HTTP and nothing of ingests, searches or jobs. Safe to use from several th
 
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, TypeVar
@@ -13,7 +13,14 @@ from typing import Any, Final, TypeVar
 import httpx2
 from pydantic import BaseModel
 
-from lookalike.errors import IdempotencyConflict, LookalikeError, PayloadTooLarge, ServiceUnreachable, error_classes
+from lookalike.errors import (
+    IdempotencyConflict,
+    InvalidParameter,
+    LookalikeError,
+    PayloadTooLarge,
+    ServiceUnreachable,
+    error_classes,
+)
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -23,6 +30,7 @@ _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 2.0
 #: How long a service that never answered is tried: a mistyped address should not take half a minute to be noticed.
 _FIRST_CONTACT_S: Final = 1.5
+_SILENCE_S: Final = 3.0  #: Who waits longer than this for repetitions is told of them.
 
 
 class Repeat(Enum):
@@ -46,23 +54,32 @@ class Call:
     repeat: Repeat = Repeat.ALWAYS
     hold_s: float = 0.0  #: The service may hold its answer back this long, beyond the usual time.
     patience_s: float | None = None  #: How long to try again; None takes the connection's `timeout_s`.
+    #: What errors of a class are about, to begin their sentence with; an empty text takes the service's name for it.
+    about: Mapping[type[LookalikeError], str] = field(default_factory=dict)
 
 
 class Connection:
     """Sends calls to one service."""
 
     def __init__(
-        self, url: str, *, api_key: str | None, timeout_s: float, transport: httpx2.BaseTransport | None = None
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        transport: httpx2.BaseTransport | None = None,
+        on_retry: Callable[[], None] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._on_retry = on_retry  # None also once it was called.
         self._answered = False
         try:
             base = httpx2.URL(self.url)
         except httpx2.InvalidURL as error:
-            raise ServiceUnreachable(f"{url!r} is not a URL. One looks like http://127.0.0.1:8000.") from error
+            raise InvalidParameter(f"{url!r} is not a URL. One looks like http://127.0.0.1:8000.") from error
         if base.scheme not in {"http", "https"} or not base.host:
-            raise ServiceUnreachable(f"{url!r} is not a URL of a service. One looks like http://127.0.0.1:8000.")
+            raise InvalidParameter(f"{url!r} is not a URL of a service. One looks like http://127.0.0.1:8000.")
         self.is_local = _is_loopback(base.host)
         self._http = httpx2.Client(
             base_url=base,
@@ -101,8 +118,15 @@ class Connection:
             wait_s = max(pause_s, asked_s)
             if not again or time.monotonic() - started + wait_s > patience_s:
                 raise error
+            if time.monotonic() - started + wait_s > _SILENCE_S:
+                self._tell_retry()
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _tell_retry(self) -> None:
+        told, self._on_retry = self._on_retry, None
+        if told:
+            told()
 
     def probe(self, path: str) -> dict[str, Any]:
         """Ask once for a JSON object that comes with whatever status; raises `ServiceUnreachable`."""
@@ -141,7 +165,7 @@ class Connection:
             error = self._unreachable(outcome)
             error.__cause__ = outcome
             return error, unsent or call.repeat is Repeat.ALWAYS, 0.0
-        problem = self._problem(outcome)
+        problem = self._problem(call, outcome)
         busy = _GATEWAY if isinstance(problem, ServiceUnreachable) else _BUSY
         # 422 is a key used for something else; 409 says that the first sending is still in work.
         in_flight = problem.code == IdempotencyConflict.code and outcome.status_code == 409
@@ -155,7 +179,7 @@ class Connection:
             "Start one with `lookalike up`, or name another with --url."
         )
 
-    def _problem(self, answer: httpx2.Response) -> LookalikeError:
+    def _problem(self, call: Call, answer: httpx2.Response) -> LookalikeError:
         try:
             problem = answer.json()
             code, detail = str(problem["code"]), str(problem.get("detail") or problem.get("title") or problem["code"])
@@ -163,6 +187,9 @@ class Connection:
             # A proxy before the service has a limit of its own.
             return PayloadTooLarge() if answer.status_code == 413 else self._stranger(answer)
         error = error_from(code, detail)
+        name = next((name or problem.get("name") for cls, name in call.about.items() if isinstance(error, cls)), None)
+        if name and name not in detail:
+            error = error_from(code, f"{name}: {detail}")
         if answer.status_code == 500 and problem.get("request_id"):
             error.add_note(f"The service's log has the details under request id {problem['request_id']}.")
         return error

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lookalike.client.connection import Call, Connection
 from lookalike.client.job import Job, JobGroup
-from lookalike.client.parts import Part, file_part, local_uri
+from lookalike.client.parts import Part, file_part, local_uri, shown
 from lookalike.client.upload import Bounds, Uploader, submit_key
 from lookalike.errors import FileMissing, FolderNotFound, ImageError, InvalidPath, InvalidRequest
 from lookalike.listing import list_folder
@@ -118,7 +118,9 @@ class Ingestion:
             try:
                 yield file_part(path, label)
             except ImageError as error:
-                yield Failure(uri=local_uri(path), code=error.code, message=error.message, stage=Stage.READ)
+                yield Failure(
+                    uri=local_uri(path), code=error.code, message=error.message, stage=Stage.READ, name=shown(path.name)
+                )
 
     def _found(self, paths: Sequence[Path]) -> Iterator[tuple[Path, str] | Failure]:
         """List files with their labels, by the rules that the service lists its own folders by."""

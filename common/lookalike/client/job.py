@@ -7,7 +7,7 @@ from typing import Final
 
 from lookalike.client.connection import Call, Connection, error_from
 from lookalike.client.results import IngestSummary, combined, summarise
-from lookalike.errors import JobCancelled, JobFailed, WaitTimeout
+from lookalike.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, LookalikeError, WaitTimeout
 from lookalike.records import Failure, FailurePage, JobKind, JobRecord, JobState, Progress, SearchResult
 
 OnProgress = Callable[[Progress], None]  #: Called with every new look at a job, the last of which is final.
@@ -59,6 +59,7 @@ class Job:
                 params={"wait": round(hold_s, 3)} if hold_s > 0 else {},
                 hold_s=hold_s,
                 patience_s=patience_s,
+                about=about_job(self.id),
             ),
         )
         return self.record
@@ -73,7 +74,8 @@ class Job:
 
     def cancel(self) -> JobRecord:
         """Ask the job to stop. It ends as `cancelled` once the work in hand is accounted; `wait` for that."""
-        self.record = self._connection.fetch(JobRecord, Call(method="POST", path=f"/v1/jobs/{self.id}/cancel"))
+        call = Call(method="POST", path=f"/v1/jobs/{self.id}/cancel", about=about_job(self.id))
+        self.record = self._connection.fetch(JobRecord, call)
         return self.record
 
     def result(self, timeout_s: float | None = None) -> SearchResult | IngestSummary:
@@ -105,6 +107,7 @@ class Job:
                     method="GET",
                     path=f"/v1/jobs/{self.id}/failures",
                     params={"limit": 1000, **({"cursor": cursor} if cursor else {})},
+                    about=about_job(self.id),
                 ),
             )
             yield from page.failures
@@ -171,6 +174,11 @@ class JobGroup:
             *self.unsent,
             *(line for job in self.jobs if job.record.progress.failed for line in job.iter_failures()),
         ]
+
+
+def about_job(job_id: str) -> dict[type[LookalikeError], str]:
+    """Return whose id to name where a job is not there."""
+    return {JobNotFound: job_id, JobExpired: job_id}
 
 
 def wait_for(jobs: Sequence[Job], timeout_s: float | None, on_look: Callable[[], None] | None) -> None:

@@ -107,7 +107,13 @@ class Part:
 
     def failure(self, error: ImageError) -> Failure:
         """Return the ledger's line for it."""
-        return Failure(uri=self.uri or self.label, code=error.code, message=error.message, stage=Stage.READ)
+        return Failure(
+            uri=self.uri or self.label,
+            code=error.code,
+            message=error.message,
+            stage=Stage.READ,
+            name=self.label.rpartition("/")[2],
+        )
 
 
 def file_part(path: Path, label: str) -> Part:
@@ -130,7 +136,9 @@ def picture_part(picture: Picture, number: int) -> Part:
         try:
             return file_part(path, path.name)
         except FileMissing as error:
-            raise FileMissing(f"There is no file {shown(str(path))}.") from error
+            raise FileMissing(
+                f"There is no file {shown(str(path))} here. Check its path, or name a file of the service as such."
+            ) from error
         except ImageError as error:
             raise type(error)(f"{shown(str(path))}: {error.message}") from error
     if isinstance(picture, bytes | bytearray | memoryview):

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from lookalike.client.connection import Call, Connection, Repeat
-from lookalike.client.job import Job
+from lookalike.client.job import Job, about_job
+from lookalike.errors import CollectionNotFound, ImageNotFound
 from lookalike.records import Collection, Image, IndexKind, JobKind, JobPage, JobRecord, JobState, Metric
 
 
@@ -43,12 +44,13 @@ class Collections:
 
     def get(self, name: str) -> Collection:
         """Return one collection with its count; raises `CollectionNotFound`."""
-        return self._connection.fetch(Collection, Call(method="GET", path=f"/v1/collections/{quote(name, safe='')}"))
+        path = f"/v1/collections/{quote(name, safe='')}"
+        return self._connection.fetch(Collection, Call(method="GET", path=path, about={CollectionNotFound: name}))
 
     def delete(self, name: str) -> None:
         """Delete a collection and what is in it; the image files stay. Raises `CollectionNotFound`."""
         path = f"/v1/collections/{quote(name, safe='')}"
-        self._connection.send(Call(method="DELETE", path=path, repeat=Repeat.UNSENT))
+        self._connection.send(Call(method="DELETE", path=path, repeat=Repeat.UNSENT, about={CollectionNotFound: name}))
 
 
 class Images:
@@ -83,6 +85,7 @@ class Images:
             path=f"/v1/images/{quote(image_id, safe='')}{what}",
             params={"collection": named} if named else {},
             repeat=repeat,
+            about={ImageNotFound: image_id, CollectionNotFound: named or ""},
         )
 
 
@@ -95,7 +98,8 @@ class Jobs:
     def get(self, job_id: str) -> Job:
         """Return a job; raises `JobNotFound` and `JobExpired`."""
         path = f"/v1/jobs/{quote(job_id, safe='')}"
-        return Job(self._connection, self._connection.fetch(JobRecord, Call(method="GET", path=path)))
+        call = Call(method="GET", path=path, about=about_job(job_id))
+        return Job(self._connection, self._connection.fetch(JobRecord, call))
 
     def list(self, *, kind: JobKind | str | None = None, state: JobState | str | None = None) -> Iterator[Job]:
         """Go through the jobs, newest first, page by page."""

@@ -8,7 +8,7 @@ from lookalike.client.connection import Call
 from lookalike.client.job import LONG_POLL_S
 from lookalike.client.parts import Part, Picture, picture_part
 from lookalike.client.upload import Bounds, batches_of, submission, submit_key
-from lookalike.errors import FileTooLarge, InvalidRequest
+from lookalike.errors import CollectionNotFound, FileTooLarge, ImageError, ImageNotFound, InvalidRequest, LookalikeError
 from lookalike.records import SearchResult
 
 
@@ -50,7 +50,10 @@ def calls(
     hold_s = LONG_POLL_S if wait and len(uploads) + len(named) == 1 else 0.0
     form = {name: str(value) for name, value in {**wanted.fields(), "wait": hold_s}.items()}
     return [
-        *(submission("/v1/searches", batch, form, hold_s=hold_s) for batch in uploads),
+        *(
+            submission("/v1/searches", batch, form, hold_s=hold_s, about=_about([part.label for part in batch], wanted))
+            for batch in uploads
+        ),
         *(
             Call(
                 method="POST",
@@ -58,10 +61,17 @@ def calls(
                 headers=submit_key(),
                 json={**wanted.fields(), "queries": batch, "wait": hold_s},
                 hold_s=hold_s,
+                about=_about([str(query.get("image_id") or query.get("path") or "") for query in batch], wanted),
             )
             for batch in named
         ),
     ]
+
+
+def _about(queries: Sequence[str], wanted: Wanted) -> dict[type[LookalikeError], str]:
+    """Return what a refusal is about: the only query, or the one that the service names."""
+    query = queries[0] if len(queries) == 1 else ""
+    return {ImageError: query, ImageNotFound: query, CollectionNotFound: wanted.collection or ""}
 
 
 def merged(results: Sequence[SearchResult]) -> SearchResult:

@@ -138,7 +138,14 @@ def batches_of(parts: Iterable[Part], *, max_bytes: int, max_images: int) -> Ite
         yield batch
 
 
-def submission(path: str, parts: Sequence[Part], fields: Mapping[str, str], *, hold_s: float = 0.0) -> Call:
+def submission(
+    path: str,
+    parts: Sequence[Part],
+    fields: Mapping[str, str],
+    *,
+    hold_s: float = 0.0,
+    about: Mapping[type[LookalikeError], str] | None = None,
+) -> Call:
     """Return the multipart request for some images, under a key of its own, so that sending it twice makes one job."""
     return Call(
         method="POST",
@@ -147,6 +154,7 @@ def submission(path: str, parts: Sequence[Part], fields: Mapping[str, str], *, h
         data=fields,
         files=[part.field() for part in parts],
         hold_s=hold_s,
+        about=about or {},
     )
 
 

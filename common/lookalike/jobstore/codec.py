@@ -1,13 +1,17 @@
 """How jobs are written down: between the strings a store keeps and the records it hands out."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from lookalike.errors import InvalidParameter
 from lookalike.jobstore.base import IngestItem
 from lookalike.records import Failure, IngestRequest, JobError, JobKind, JobRecord, JobState, Progress, SearchRequest
+
+#: 128 bits in Crockford's base 32, of which the first digit has three.
+_ULID: Final = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 def request_json(request: IngestRequest | SearchRequest) -> str:
@@ -37,6 +41,13 @@ def cursor_position(cursor: str | None) -> int:
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise InvalidParameter("The cursor is not one that a page of this ledger gave.")
     return int(cursor)
+
+
+def job_cursor(cursor: str | None) -> str | None:
+    """Check the cursor of a page of jobs, which is the id of the last one on it; raises `InvalidParameter`."""
+    if cursor is not None and not _ULID.fullmatch(cursor):
+        raise InvalidParameter("The cursor is not one that a page of jobs gave.")
+    return cursor
 
 
 def moment(milliseconds: str | int) -> datetime:
@@ -83,7 +94,8 @@ def _progress(state: JobState, fields: Mapping[str, str], samples: Sequence[str]
     stored, unchanged, failed = (int(fields.get(name, 0)) for name in ("stored", "unchanged", "failed"))
     total = int(fields["total"]) if "total" in fields else None
     if fields["kind"] == JobKind.SEARCH:
-        return Progress(total=total, done=int(fields.get("answered", 0)), failed=failed)
+        # Of a search that failed as a whole nothing is answered, and all queries are done with.
+        return Progress(total=total, done=max(int(fields.get("answered", 0)), failed), failed=failed)
     done = stored + unchanged + failed
     rate = _rate(state, fields, samples, done)
     remaining = None if total is None or state.final else total - done

@@ -27,7 +27,7 @@ from lookalike.jobstore.base import (
     SearchClaim,
     Swept,
 )
-from lookalike.jobstore.codec import cursor_position, record_of, request_json, shortened
+from lookalike.jobstore.codec import cursor_position, job_cursor, record_of, request_json, shortened
 from lookalike.records import (
     Failure,
     FailurePage,
@@ -153,11 +153,12 @@ class MemoryJobStore:
         kind: JobKind | None = None,
         state: JobState | None = None,
     ) -> JobPage:
+        before = job_cursor(cursor)
         with self._changed:
             found = [
                 shortened(self._record(job))
                 for job_id, job in sorted(self._jobs.items(), reverse=True)
-                if (cursor is None or job_id < cursor) and kind in {None, job.kind} and state in {None, job.state}
+                if (before is None or job_id < before) and kind in {None, job.kind} and state in {None, job.state}
             ]
         page = tuple(found[:limit])
         return JobPage(jobs=page, next_cursor=page[-1].id if len(found) > limit else None)

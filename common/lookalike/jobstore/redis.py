@@ -37,6 +37,7 @@ from lookalike.jobstore.codec import (
     failure_lines,
     items_json,
     items_of,
+    job_cursor,
     record_of,
     request_json,
     summary_of,
@@ -174,7 +175,7 @@ class RedisJobStore:
         state: JobState | None = None,
     ) -> JobPage:
         found: list[JobRecord] = []
-        before = f"({cursor}" if cursor else "+"
+        before = f"({cursor}" if job_cursor(cursor) else "+"
         while True:
             with _reachable():
                 ids = cast(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from flask import Blueprint, Response, current_app, redirect, render_template
+from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from lookalike.errors import LookalikeError, error_classes
@@ -35,14 +35,16 @@ def get_openapi() -> Response:
 def get_docs() -> str:
     """Read the description of this API."""
     document = _document()
+    base = request.host_url.rstrip("/")  # A reader's examples work as they stand.
     sections: dict[str, list[dict[str, Any]]] = {tag["name"]: [] for tag in document["tags"]}
     for path, methods in document["paths"].items():
         for method, item in methods.items():
-            call = {"method": method.upper(), "path": path, "curl": curl_example(method, path, item), **item}
+            call = {"method": method.upper(), "path": path, "curl": curl_example(method, base + path, item), **item}
             sections[item["tags"][0]].append(call)
     return render_template(
         "docs.html",
         info=document["info"],
+        base=base,
         sections=sections,
         schemas=document["components"]["schemas"],
         problems=_problems(),
@@ -67,11 +69,11 @@ def type_text(schema: Mapping[str, Any]) -> str:
     return str(simple).removeprefix("#/components/schemas/")
 
 
-def curl_example(method: str, path: str, item: Mapping[str, Any]) -> str:
+def curl_example(method: str, url: str, item: Mapping[str, Any]) -> str:
     """Write a call of an endpoint as a command."""
     flags = "" if method == "get" else f" -X {method.upper()}"
     content = item.get("requestBody", {}).get("content", {})
-    address = f"http://localhost:8000{path.replace('{', '$').replace('}', '')}"
+    address = url.replace("{", "$").replace("}", "")
     if example := content.get(JSON, {}).get("example"):
         return f"curl {address} --json '{json.dumps(example)}'"
     if MULTIPART in content:

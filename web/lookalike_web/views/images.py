@@ -11,7 +11,7 @@ from lookalike import errors
 from lookalike.records import CollectionName, Image, Record
 from lookalike.roots import OpenedFile
 from lookalike.vectorstore import StoredImage
-from lookalike_web.errors import Problem
+from lookalike_web.errors import Problem, RangeNotSatisfiable
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import json_response, present_image
 from lookalike_web.services import services
@@ -115,8 +115,13 @@ def get_thumbnail(query: ThumbnailQuery, image_id: str) -> Response:
     Operation(
         tag="images",
         query=ImageQuery,
-        answers={200: Answer(description="The image's own bytes.", media=("image/*",))},
-        errors=(*_STORE_ERRORS, errors.FileMissing, errors.ImageError),
+        headers={"Range": "`bytes=0-1023` asks for a part."},
+        answers={
+            200: Answer(description="The image's own bytes.", media=("image/*",)),
+            206: Answer(description="The part of them that Range asks for.", media=("image/*",)),
+            304: Answer(description="The client's copy is still right.", media=()),
+        },
+        errors=(*_STORE_ERRORS, errors.FileMissing, errors.ImageError, RangeNotSatisfiable),
     )
 )
 def get_content(query: ImageQuery, image_id: str) -> WerkzeugResponse:

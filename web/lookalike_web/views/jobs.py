@@ -28,7 +28,7 @@ _MAX_PAGE = 1000
 class JobsQuery(Record):
     """Query string of `GET /v1/jobs`."""
 
-    cursor: str | None = Field(None, pattern=r"^[0-9A-Za-z]{1,64}$")  #: `next_cursor` of the page before.
+    cursor: str | None = None  #: `next_cursor` of the page before.
     limit: int = Field(50, ge=1, le=_MAX_PAGE)  #: Jobs per page.
     kind: JobKind | None = None  #: Only jobs of this kind.
     state: JobState | None = None  #: Only jobs in this state.
@@ -54,7 +54,7 @@ class FailuresQuery(Record):
         tag="jobs",
         query=JobsQuery,
         answers={200: Answer(description="One page of jobs.", model=JobPage)},
-        errors=(errors.QueueUnavailable,),
+        errors=(errors.QueueUnavailable, errors.InvalidParameter),
     )
 )
 def list_jobs(query: JobsQuery) -> Response:

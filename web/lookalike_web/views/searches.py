@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from flask import Blueprint, Response
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from lookalike import errors
@@ -24,8 +24,15 @@ def _refuse_upload(value: object) -> None:
         raise ValueError("pictures are sent as multipart/form-data, in parts named `image`")
 
 
+def _only(name: str) -> dict[str, JsonValue]:
+    """The schema of an object whose field `name` is there and not null."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
 class JSONQuery(Query):
     """One thing to search for: exactly one of its fields is set."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_only(name) for name in ("path", "image_id", "vector")]})
 
     upload: Annotated[SkipJsonSchema[None], BeforeValidator(_refuse_upload)] = None
 
