@@ -83,10 +83,10 @@ class Worker:
     def _plan(self, claim: PlanClaim) -> None:
         items = self._items(claim)
         if any("poison" in item.name for item in items):
-            self.web.jobs.fail(claim.job_id, JobError(code="model_mismatch", message="It has another model."))
+            self.web.jobs.fail(claim, JobError(code="model_mismatch", message="It has another model."))
             return
         for start in range(0, len(items), CHUNK_IMAGES):
-            self.web.jobs.add_chunk(claim, items[start : start + CHUNK_IMAGES], cursor="-")
+            self.web.jobs.add_chunk(claim, items[start : start + CHUNK_IMAGES], cursor=str(start))
         self.web.jobs.end_plan(claim, finished=True)
 
     def _items(self, claim: PlanClaim) -> list[IngestItem]:
