@@ -61,7 +61,9 @@ def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, A
             "interval_step": 0.2,
             "interval_max": 0.5,
         },
-        "worker_prefetch_multiplier": 1,
+        # No bound: the solo pool takes no message while it works anyway, and an acknowledgement that a dying Redis did
+        # not hear would fill a bound of one for good, and leave a worker that lives and never hears a ring again.
+        "worker_prefetch_multiplier": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
