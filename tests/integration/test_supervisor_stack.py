@@ -73,7 +73,12 @@ def test_whatever_is_killed_the_stack_heals_and_it_ends_without_a_trace(stack: S
 def test_a_detached_stack_is_ready_when_up_returns_outlives_its_terminal_and_replaces_what_hangs(stack: Stack) -> None:
     said: list[Event] = []
     settings = Settings(
-        data_dir=stack.data_dir, port=free_port(), weights="untrained", heartbeat_s=0.5, heartbeat_ttl_s=3.0
+        data_dir=stack.data_dir,
+        port=free_port(),
+        weights="untrained",
+        heartbeat_s=0.5,
+        heartbeat_ttl_s=3.0,
+        task_limit_s=10,
     )
     assert up(UpOptions(settings=settings, detach=True, on_event=said.append)) == 0
     assert said[-1].kind is EventKind.READY
@@ -92,7 +97,10 @@ def test_a_detached_stack_is_ready_when_up_returns_outlives_its_terminal_and_rep
 
 
 def test_a_detached_stack_that_cannot_start_is_an_error_of_up(stack: Stack) -> None:
-    settings = Settings(data_dir=stack.data_dir, port=free_port(), weights=str(stack.data_dir / "nowhere.pth"))
-    with pytest.raises(StartFailed, match="LOOKALIKE_WEIGHTS"):
+    stack.data_dir.mkdir(parents=True, exist_ok=True)
+    weights = stack.data_dir / "broken.pth"
+    weights.write_bytes(b"no weights")
+    settings = Settings(data_dir=stack.data_dir, port=free_port(), weights=str(weights))
+    with pytest.raises(StartFailed, match="not a weights file"):
         up(UpOptions(settings=settings, detach=True))
     stack.gone()
