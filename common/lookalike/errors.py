@@ -44,6 +44,18 @@ class InvalidPath(InvalidRequest):
     code = "invalid_path"
 
 
+class InvalidURL(InvalidRequest):
+    """This is not an http or https address on a port that the service fetches from. Check its spelling."""
+
+    code = "invalid_url"
+
+
+class URLIngestDisabled(LookalikeError):
+    """This service does not fetch addresses. Start it with LOOKALIKE_URL_INGEST=true if it is meant to."""
+
+    code = "url_ingest_disabled"
+
+
 class FolderNotFound(LookalikeError):
     """There is no such folder under the roots of this service. Check the spelling, or upload the images instead."""
 
@@ -54,6 +66,12 @@ class Unauthorized(LookalikeError):
     """The API key is missing or wrong. Send it as: Authorization: Bearer KEY."""
 
     code = "unauthorized"
+
+
+class RateLimited(LookalikeError):
+    """Too many requests in a short time. Try again after the seconds in Retry-After."""
+
+    code = "rate_limited"
 
 
 class PayloadTooLarge(LookalikeError):
@@ -89,6 +107,12 @@ class JobExpired(LookalikeError):
     code = "job_expired"
 
 
+class JobNotFinal(LookalikeError):
+    """The job still runs, so what failed in it is not known yet. Wait until it is final, or cancel it."""
+
+    code = "job_not_final"
+
+
 class CollectionNotFound(LookalikeError):
     """No such collection. `lookalike collections ls` lists those that exist; an ingest creates a missing one."""
 
@@ -105,6 +129,28 @@ class ImageNotFound(LookalikeError):
     """No image with this id is stored in this collection. Image ids are in the hits of a search."""
 
     code = "image_not_found"
+
+
+class UploadNotFound(LookalikeError):
+    """There is no such upload, or not any more. Upload the file again."""
+
+    code = "upload_not_found"
+
+
+class UploadConflict(LookalikeError):
+    """The upload does not stand where this request continues it. Ask for its offset, and go on from there."""
+
+    code = "upload_conflict"
+
+    def __init__(self, message: str | None = None, *, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset  #: Where the upload stands: bytes that have arrived.
+
+
+class UploadMismatch(LookalikeError):
+    """What arrived does not have the SHA-256 that the upload was announced with. It was dropped: upload it again."""
+
+    code = "upload_mismatch"
 
 
 # --- Services that cannot be reached or are full --------------------------------------------------------------------
@@ -146,6 +192,18 @@ class ServiceUnreachable(LookalikeError):
     code = "service_unreachable"
 
 
+class DatasetUnreachable(LookalikeError):
+    """The set of images could not be downloaded. Run the command again to go on where it stopped."""
+
+    code = "dataset_unreachable"
+
+
+class ChecksumMismatch(LookalikeError):
+    """What was downloaded is not the file that was published. It was dropped; try again later."""
+
+    code = "checksum_mismatch"
+
+
 class WaitTimeout(LookalikeError):
     """The job had not finished when the waiting time was over. It goes on; wait for it again by its id."""
 
@@ -162,6 +220,36 @@ class JobCancelled(LookalikeError):
     """The job was cancelled. What it had stored until then stays stored."""
 
     code = "job_cancelled"
+
+
+class SourceUnavailable(LookalikeError):
+    """The place the images are read from cannot be reached. The job goes on when it can be."""
+
+    code = "source_unavailable"
+
+
+class SourceEmpty(LookalikeError):
+    """The source holds no image although the collection has images from it, so nothing was removed. Is it mounted?"""
+
+    code = "source_empty"
+
+
+class ManifestInvalid(LookalikeError):
+    """The manifest cannot be read. It has to be JSON lines, CSV or Parquet, with a column for the images' addresses."""
+
+    code = "manifest_invalid"
+
+
+class ArchiveInvalid(LookalikeError):
+    """The archive cannot be read any further. It has to be a zip or tar file, whole, without a password."""
+
+    code = "archive_invalid"
+
+
+class ArchiveTooLarge(LookalikeError):
+    """The archive holds more than this service unpacks. Split it, or raise the LOOKALIKE_MAX_ARCHIVE_ settings."""
+
+    code = "archive_too_large"
 
 
 # --- Set-up ---------------------------------------------------------------------------------------------------------
@@ -324,6 +412,36 @@ class GPUOutOfMemory(ImageError):
     """The GPU has too little memory for even one image. Free memory on it, or set LOOKALIKE_DEVICE=cpu."""
 
     code = "gpu_oom"
+
+
+class URLBlocked(ImageError):
+    """The address leads to a network this service does not fetch from. Upload the image instead."""
+
+    code = "url_blocked"
+
+
+class TooManyRedirects(ImageError):
+    """The address was redirected too often. Give the address it leads to in the end."""
+
+    code = "too_many_redirects"
+
+
+class URLUnreachable(ImageError):
+    """The address could not be reached: no such host, a refused connection, or a certificate that does not fit."""
+
+    code = "url_unreachable"
+
+
+class URLTimeout(ImageError):
+    """The address did not answer in time, or too slowly. Try again later, or raise LOOKALIKE_FETCH_TIMEOUT_S."""
+
+    code = "url_timeout"
+
+
+class URLHTTPError(ImageError):
+    """The address answered with an HTTP error instead of an image."""
+
+    code = "url_http_error"
 
 
 def _tree(root: type[LookalikeError]) -> list[type[LookalikeError]]:

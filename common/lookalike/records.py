@@ -75,39 +75,155 @@ class CollectionRequest(Record):
 # --- Requests -------------------------------------------------------------------------------------------------------
 
 
+ServerPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+URL = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+#: Each costs a comparison for every file of a listing.
+Globs = Annotated[tuple[Annotated[str, StringConstraints(min_length=1, max_length=1024)], ...], Field(max_length=100)]
+
+
 class FolderSource(Record):
     """A folder the service can read itself."""
 
     type: Literal["folder"] = "folder"
-    path: str = Field(min_length=1, max_length=4096)  #: Relative to a root, or absolute under one.
+    path: ServerPath  #: Relative to a root, or absolute under one.
     recursive: bool = True
     #: Globs on the name, or on the relative path where they hold a `/`; none takes all images.
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()  #: Globs, in the same way; they win over `include`.
+    include: Globs = ()
+    exclude: Globs = ()  #: Globs, in the same way; they win over `include`.
+    hidden: bool = False  #: Take names that begin with a dot, too.
+    symlinks: bool = False  #: Follow links to files and folders, as long as they lead to something under a root.
 
 
 class UploadedFile(Record):
-    """One uploaded image: its content by hash, and the name its sender gave it, which is only a label."""
+    """One uploaded file: its content by hash, and the name its sender gave it, which is only a label."""
 
     sha256: SHA256
     name: str = Field("", max_length=1024)
 
 
 class UploadSource(Record):
-    """Images that came with the request and lie in the upload store."""
+    """Images that lie in the upload store: they came with the request, or were uploaded before it."""
 
     type: Literal["upload"] = "upload"
     files: tuple[UploadedFile, ...] = Field(min_length=1)
+
+
+class UploadRequest(Record):
+    """Body of `POST /v1/uploads`."""
+
+    size: int = Field(ge=0)  #: Bytes of the whole file.
+    name: str = Field("", max_length=1024)
+    sha256: SHA256 | None = None  #: Of the whole file, where its sender knows it; checked at the end.
+
+
+class UploadRecord(Record):
+    """A file that is being uploaded in bounded requests, or has been."""
+
+    id: str
+    size: int  #: Bytes of the whole file.
+    offset: int  #: Bytes that have arrived; the next request continues here.
+    name: str = ""
+    sha256: SHA256 | None = None  #: Of the whole file, once all of it has arrived: what an ingest names it by.
+
+
+class _Placed(Record):
+    """A file that is named in exactly one of three ways."""
+
+    path: ServerPath | None = None  #: Relative to a root, or absolute under one.
+    url: URL | None = None  #: Fetched by the service.
+    upload: UploadedFile | None = None  #: Uploaded before.
+
+    @model_validator(mode="after")
+    def _exactly_one_place(self) -> Self:
+        if sum(value is not None for value in (self.path, self.url, self.upload)) != 1:
+            raise ValueError("name exactly one of: path, url, upload")
+        return self
+
+
+class ArchiveSource(_Placed):
+    """The images in a zip, tar or tar.gz archive. A `NAME.json` beside `NAME.jpg` is that image's metadata."""
+
+    type: Literal["archive"] = "archive"
+
+
+class ManifestSource(_Placed):
+    """A table with a line per image: one column is its address, the others become its metadata.
+
+    An address is a path under a root, a URL, an object's address, or a path relative to the manifest's folder.
+    """
+
+    type: Literal["manifest"] = "manifest"
+    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"  #: `auto` goes by the name's suffix.
+    uri_column: str = Field("uri", min_length=1, max_length=255)
+
+
+class URLsSource(Record):
+    """Images on the web, fetched by the service."""
+
+    type: Literal["urls"] = "urls"
+    urls: tuple[URL, ...] = Field(min_length=1)
+
+
+class ObjectsSource(Record):
+    """The objects under a prefix of an object store, as `s3://bucket/prefix/`."""
+
+    type: Literal["objects"] = "objects"
+    prefix: URL
+    recursive: bool = True
+    include: Globs = ()  #: Globs, as of a folder.
+    exclude: Globs = ()
+
+
+class FailuresSource(Record):
+    """What failed in an earlier ingest: its ledger, read while it lasts."""
+
+    type: Literal["failures"] = "failures"
+    job_id: str = Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z]+$")
+
+
+Source = Annotated[
+    FolderSource | UploadSource | ArchiveSource | ManifestSource | URLsSource | ObjectsSource | FailuresSource,
+    Field(discriminator="type"),
+]
+
+#: Sources that are a place, which can be compared with what was ingested from it before; `sync` needs one.
+SYNCABLE: Final = (FolderSource, ObjectsSource)
+
+
+class Priority(StrEnum):
+    """How large a share of the workers an ingest gets while others run. None starves."""
+
+    LOW = "low"
+    NORMAL = "normal"  #: Four times the share of `low`.
+    HIGH = "high"  #: Four times the share of `normal`.
+
+
+class Webhook(Record):
+    """Where the job's record is sent once it is final. The delivery is signed; docs/http-api.md says how."""
+
+    url: URL
 
 
 class IngestRequest(Record):
     """Body of `POST /v1/ingests`."""
 
     collection: CollectionName = "default"
-    source: Annotated[FolderSource | UploadSource, Field(discriminator="type")]
-    metadata: Metadata = Field(default_factory=dict)  #: Stored with every image of the job.
-    sync: Literal[False] = False  #: Part of the contract; removing what is gone from the source is not offered yet.
-    dry_run: Literal[False] = False  #: Part of the contract; reporting the plan alone is not offered yet.
+    source: Source
+    metadata: Metadata = Field(default_factory=dict)  #: Stored with every image; a manifest's or archive's own wins.
+    label_from_folder: bool = False  #: Store the name of the folder an image lies in as its metadata field `label`.
+    checksum: bool = False  #: Tell changed files by their content instead of by size and time.
+    sync: bool = False  #: Also remove what is gone from the source, and recognise what was moved within it.
+    dry_run: bool = False  #: Store nothing: the progress says what would be done.
+    priority: Priority = Priority.NORMAL
+    webhook: Webhook | None = None
+
+    @model_validator(mode="after")
+    def _sync_has_a_place(self) -> Self:
+        if self.sync and not isinstance(self.source, SYNCABLE):
+            raise ValueError("sync compares a collection with a place: its source has to be a folder or a prefix")
+        return self
 
 
 class Query(Record):
@@ -133,6 +249,7 @@ class SearchRequest(Record):
     limit: int = Field(3, ge=1)  #: Hits per query.
     filter: str | None = Field(None, min_length=1, max_length=4096)  #: A Milvus expression over the images' fields.
     wait: float = Field(0.0, ge=0)  #: Seconds the answer may be held back until the job is final.
+    webhook: Webhook | None = None
 
 
 # --- Jobs -----------------------------------------------------------------------------------------------------------
@@ -160,16 +277,35 @@ class JobState(StrEnum):
         return self not in {JobState.QUEUED, JobState.RUNNING}
 
 
+class StageTimes(Record):
+    """Seconds of work, added up over all workers and their decoders: where the time of an ingest goes."""
+
+    read_s: float = 0.0  #: Fetching and reading files.
+    decode_s: float = 0.0
+    embed_s: float = 0.0
+    store_s: float = 0.0  #: Looking rows up, writing and deleting them.
+
+
 class Progress(Record):
-    """How far a job is. For ingests, `done = stored + unchanged + failed`; a search counts its queries."""
+    """How far a job is. For ingests, `done = stored + unchanged + failed`; a search counts its queries.
+
+    `stored = added + changed + moved`. Of a dry run all these say what would be.
+    """
 
     total: int | None = None  #: Null until the listing ends.
     done: int = 0
     stored: int = 0
+    added: int = 0  #: Stored, and not in the collection before.
+    changed: int = 0  #: Stored in the place of an older version.
+    moved: int = 0  #: Stored under a new address, with the vector and metadata it had under one that is gone.
+    duplicates: int = 0  #: Those of the stored that have the content of another image, whose vector they share.
     unchanged: int = 0
     failed: int = 0
+    removed: int = 0  #: Gone from the source and from the collection; not part of `done`.
     images_per_s: float | None = None  #: Over the last accounted chunks; over the whole job once it is final.
     eta_s: float | None = None
+    position: int | None = None  #: Of a queued job: how many jobs of its lane come before it.
+    stages: StageTimes | None = None  #: Of an ingest.
 
 
 class JobError(Record):
@@ -177,6 +313,22 @@ class JobError(Record):
 
     code: str
     message: str
+
+
+class WaitingFor(StrEnum):
+    """What holds a running job up."""
+
+    VECTOR_STORE = "vector_store"  #: Milvus cannot be reached; the work is tried again until it can.
+    SOURCE = "source"  #: The place the images are read from cannot be reached.
+    WORKER = "worker"  #: Something on the worker's machine is missing; see its log.
+
+
+class WebhookState(Record):
+    """What became of a job's webhook."""
+
+    state: Literal["waiting", "delivered", "failed"]
+    attempts: int = 0
+    error: str | None = None  #: Of the last attempt.
 
 
 class JobRecord(Record):
@@ -189,10 +341,16 @@ class JobRecord(Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested: bool = False  #: Set by cancel; the state follows when the work in hand is accounted.
+    paused: bool = False  #: Set by pause, taken back by resume; work in hand is given back after its batch.
+    waiting_for: WaitingFor | None = None  #: Null while work goes on.
+    version: int = 0  #: Grows with every change; the id of the job's server-sent events.
     progress: Progress = Field(default_factory=Progress)
     request: dict[str, Any]
     result: dict[str, Any] | None = None
     error: JobError | None = None
+    failure_counts: dict[str, int] = Field(default_factory=dict)  #: Failed files by their code.
+    failures_dropped: int = 0  #: Failures counted but not kept in the ledger, which had reached its cap.
+    webhook: WebhookState | None = None
     links: dict[str, str] = Field(default_factory=dict)
 
 
@@ -222,6 +380,7 @@ class Failure(Record):
     stage: Stage
     attempts: int = 1
     name: str = ""  #: The last part of its path, or the name it was uploaded with.
+    metadata: Metadata = Field(default_factory=dict)  #: Of this file alone, from a manifest or archive; for a retry.
 
 
 class FailurePage(Record):
@@ -245,6 +404,7 @@ class Image(Record):
     size: int  #: Bytes of the file.
     width: int  #: Pixels, after EXIF orientation.
     height: int
+    duplicate_of: ImageID | None = None  #: The image of the same content that was stored first.
     metadata: Metadata = Field(default_factory=dict)
     thumbnail_url: str = ""
     content_url: str = ""
@@ -262,6 +422,7 @@ class Hit(Record):
     sha256: str = ""  #: Of the file's bytes: equal for exact duplicates.
     width: int
     height: int
+    duplicate_of: ImageID | None = None
     metadata: Metadata = Field(default_factory=dict)
     thumbnail_url: str = ""
 
@@ -285,10 +446,20 @@ class SearchResult(Record):
 
 
 class IngestResult(Record):
-    """Result of an ingest job."""
+    """Result of an ingest job; null where it had nothing to embed."""
 
     collection: str
     model: ModelInfo
+
+
+class Garbage(Record):
+    """What a clean-up removed, or would remove."""
+
+    dry_run: bool
+    uploads: int = 0  #: Uploaded files that no image and no job refers to.
+    parts: int = 0  #: Uploads that were begun and never finished.
+    fetched: int = 0  #: Copies of remote files, which are fetched again where they are needed.
+    freed_bytes: int = 0
 
 
 class WorkerInfo(Record):

@@ -62,6 +62,33 @@ class Settings(BaseSettings):
     data_dir: Path = Path("~/.local/share/lookalike")  #: Uploads, compiled models, and everything `lookalike up` keeps.
     roots: Annotated[tuple[Path, ...], NoDecode] = ()  #: Folders the service may read, separated by `:`.
     min_free_bytes: int = Field(1 << 30, ge=0)  #: Uploads are refused when the data folder's disk has less than this.
+    #: Where uploads are kept instead of in the data folder, as `s3://bucket/prefix`; for workers without a shared disk.
+    uploads_url: str | None = None
+    upload_quota_bytes: int = Field(0, ge=0)  #: All uploads together; 0 sets no quota.
+    upload_ttl_s: float = Field(86_400.0, gt=0)  #: How long an unfinished upload, or one that nothing uses, is kept.
+    object_roots: Annotated[tuple[str, ...], NoDecode] = ()  #: Prefixes of object stores the service may read, by `,`.
+
+    # --- Fetching ---
+    url_ingest: bool = False  #: Whether jobs may name addresses on the web.
+    fetch_timeout_s: float = Field(30.0, gt=0)  #: One image, redirects included.
+    fetch_retries: int = Field(3, ge=0)  #: More tries after a failure that may pass.
+    fetch_redirects: int = Field(3, ge=0)  #: Followed, each checked like the first address.
+    fetch_threads: int = Field(8, ge=1)  #: Addresses a worker fetches at a time.
+    fetch_host_interval_s: float = Field(0.1, ge=0)  #: Between two requests to one host, over all workers.
+    fetch_ports: Annotated[tuple[int, ...], NoDecode] = (80, 443)
+    fetch_private: bool = False  #: Whether private and loopback addresses may be fetched.
+    fetch_cache_bytes: int = Field(5 << 30, ge=0)  #: Copies of remote files kept for thumbnails; the oldest go first.
+
+    # --- Archives and manifests ---
+    max_urls: int = Field(10_000, ge=1)  #: Addresses in one request; longer lists come as a manifest.
+    max_archive_members: int = Field(5_000_000, ge=1)
+    max_archive_bytes: int = Field(1 << 40, ge=1)  #: Of all members together, unpacked.
+    max_archive_ratio: float = Field(200.0, ge=1)  #: Unpacked over packed bytes, beyond which an archive is a bomb.
+
+    # --- Webhooks ---
+    webhook_secret: SecretStr | None = None  #: Signs deliveries; without one, requests that name a webhook are refused.
+    webhook_private: bool = False  #: Whether webhooks may go to private and loopback addresses.
+    webhook_attempts: int = Field(8, ge=1)  #: Then a delivery is given up; the pauses between them double.
 
     # --- Front end ---
     host: str = "127.0.0.1"  #: The address gunicorn binds.
@@ -79,6 +106,10 @@ class Settings(BaseSettings):
     max_upload_images: int = Field(200, ge=1)  #: Images in one multipart ingest.
     max_queries: int = Field(64, ge=1)  #: Queries in one search.
     max_limit: int = Field(1000, ge=1, le=16384)  #: Hits per query.
+    rate_limit: int = Field(
+        0, ge=0
+    )  #: Submits a minute from one API key, or address where there are none; 0: no limit.
+    event_stream_s: float = Field(300.0, gt=0)  #: The life of one stream of events; its client then connects again.
     max_waiting_jobs: int = Field(10_000, ge=1)  #: Jobs of one lane not yet finished, before submits answer 503.
 
     # --- Images ---
@@ -118,10 +149,11 @@ class Settings(BaseSettings):
     result_ttl_s: float = Field(86_400.0, gt=0)  #: A finished job's record and result stay this long.
     tombstone_ttl_s: float = Field(604_800.0, gt=0)  #: Then its id answers `job_expired` this long.
     max_failures: int = Field(100_000, ge=1)  #: Lines kept in one job's failures ledger.
+    crash_at: str | None = None  #: Set by tests only: the point in its work at which a worker kills itself.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     _paths = field_validator("roots", mode="before")(_split_paths)
-    _words = field_validator("api_keys", "allowed_hosts", mode="before")(_split_words)
+    _words = field_validator("api_keys", "allowed_hosts", "object_roots", "fetch_ports", mode="before")(_split_words)
 
     @field_validator("data_dir")
     @classmethod

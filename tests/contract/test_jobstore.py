@@ -2,127 +2,32 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import redis
+from jobstores import (
+    FOLDER,
+    LASTING,
+    LIMITS,
+    PAST_LEASE_S,
+    PROBLEM,
+    Make,
+    answer,
+    claim_chunk,
+    claim_plan,
+    failure,
+    items,
+    planned,
+    search_of,
+    submit,
+)
 
 from lookalike.errors import IdempotencyConflict, InvalidParameter, JobExpired, JobNotFound, QueueFull
-from lookalike.jobstore import (
-    ChunkClaim,
-    ChunkOutcome,
-    Idempotency,
-    IngestItem,
-    JobStore,
-    Lane,
-    Limits,
-    PlanClaim,
-    Receipt,
-    Renewal,
-)
-from lookalike.jobstore.memory import MemoryJobStore
-from lookalike.jobstore.redis import PREFIX, RedisJobStore
-from lookalike.records import (
-    Failure,
-    FolderSource,
-    IngestRequest,
-    JobError,
-    JobKind,
-    JobRecord,
-    JobState,
-    ModelInfo,
-    Query,
-    SearchRequest,
-    Stage,
-    WorkerInfo,
-)
-
-LIMITS = Limits(
-    lease_s=0.15,
-    search_lease_s=0.15,
-    max_attempts=3,
-    lookahead_chunks=4,
-    max_waiting_jobs=50,
-    max_failures=5,
-    result_ttl_s=60,
-    tombstone_ttl_s=60,
-    heartbeat_ttl_s=0.2,
-)
-LASTING = replace(LIMITS, lease_s=60, search_lease_s=60)
-PAST_LEASE_S = 0.25
-FOLDER = IngestRequest(source=FolderSource(path="photos"))
-PROBLEM = JobError(code="quarantined", message="It died.")
-
-Make = Callable[[Limits], JobStore]
-
-
-@pytest.fixture(params=["memory", "redis"])
-def make(request: pytest.FixtureRequest) -> Make:
-    if request.param == "memory":
-        return MemoryJobStore
-    url = request.getfixturevalue("redis_url")
-
-    def connect(limits: Limits) -> JobStore:
-        client = redis.Redis.from_url(url, decode_responses=True)
-        request.addfinalizer(client.close)
-        return RedisJobStore(client, limits)
-
-    return connect
-
-
-@pytest.fixture
-def store(make: Make) -> JobStore:
-    return make(LASTING)
-
-
-@pytest.fixture
-def hasty(make: Make) -> JobStore:
-    """A store whose leases lapse within a test."""
-    return make(LIMITS)
-
-
-def search_of(queries: int = 1) -> SearchRequest:
-    return SearchRequest(queries=tuple(Query(image_id=f"{number:032x}") for number in range(queries)))
-
-
-def items(*names: str) -> list[IngestItem]:
-    return [IngestItem(uri=f"file:///photos/{name}", name=name) for name in names]
-
-
-def failure(name: str = "bad.jpg") -> Failure:
-    return Failure(uri=f"file:///photos/{name}", code="image_corrupt", message="Broken.", stage=Stage.DECODE)
-
-
-def submit(store: JobStore) -> JobRecord:
-    return store.create(JobKind.INGEST, FOLDER)[0]
-
-
-def claim_plan(store: JobStore) -> PlanClaim:
-    claim = store.claim_ingest()
-    assert isinstance(claim, PlanClaim)
-    return claim
-
-
-def claim_chunk(store: JobStore) -> ChunkClaim:
-    claim = store.claim_ingest()
-    assert isinstance(claim, ChunkClaim)
-    return claim
-
-
-def planned(store: JobStore, *chunks: list[IngestItem]) -> JobRecord:
-    """A job whose listing is finished, with these chunks waiting."""
-    job = submit(store)
-    plan = claim_plan(store)
-    for number, chunk in enumerate(chunks):
-        assert store.add_chunk(plan, chunk, cursor=str(number)) is not None
-    assert store.end_plan(plan, finished=True) is (Receipt.ACCEPTED if chunks else Receipt.FINISHED)
-    return job
-
-
-def answer(queries: int = 1) -> dict[str, object]:
-    return {"queries": [{"error": None} for _ in range(queries)]}
+from lookalike.jobstore import ChunkOutcome, Idempotency, JobStore, Lane, Planned, Receipt, Renewal
+from lookalike.jobstore.redis import RedisJobStore
+from lookalike.records import JobError, JobKind, JobState, ModelInfo, WorkerInfo
 
 
 def test_a_new_job_is_queued_and_can_be_read(store: JobStore) -> None:
@@ -165,14 +70,14 @@ def test_an_ingest_goes_from_plan_to_chunks_to_exact_counts(store: JobStore) -> 
     plan = claim_plan(store)
     assert (plan.job_id, plan.cursor, plan.room, plan.attempts) == (job.id, None, 4, 1)
     assert store.add_chunk(plan, items("a", "b"), cursor="b") == 3
-    assert store.add_chunk(plan, items("c"), cursor="d", failures=[failure("d")]) == 2
+    assert store.add_chunk(plan, items("c"), cursor="d", planned=Planned(failures=(failure("d"),))) == 2
     assert store.get(job.id).progress.total is None
     store.end_plan(plan, finished=True)
     assert store.get(job.id).progress.total == 4
 
     first = claim_chunk(store)
     assert [item.name for item in first.items] == ["a", "b"]
-    outcome = ChunkOutcome(stored=1, failures=(failure("b"),))
+    outcome = ChunkOutcome(added=1, failures=(failure("b"),))
     assert store.account(first, outcome, result={"collection": "default"}) is Receipt.ACCEPTED
     running = store.get(job.id)
     assert (running.state, running.progress.done) == (JobState.RUNNING, 3)
@@ -202,8 +107,8 @@ def test_an_empty_source_succeeds_with_nothing(store: JobStore) -> None:
 def test_a_chunk_is_accounted_once(store: JobStore) -> None:
     job = planned(store, items("a"), items("b"))
     claim = claim_chunk(store)
-    assert store.account(claim, ChunkOutcome(stored=1)) is Receipt.ACCEPTED
-    assert store.account(claim, ChunkOutcome(stored=1)) is Receipt.REFUSED
+    assert store.account(claim, ChunkOutcome(added=1)) is Receipt.ACCEPTED
+    assert store.account(claim, ChunkOutcome(added=1)) is Receipt.REFUSED
     assert store.get(job.id).progress.stored == 1
 
 
@@ -217,8 +122,8 @@ def test_a_lapsed_chunk_is_claimed_again_and_the_late_result_refused(hasty: JobS
     again = claim_chunk(hasty)
     assert (again.number, again.attempts, late.attempts) == (late.number, 2, 1)
     assert hasty.renew(late) is Renewal.LOST
-    assert hasty.account(late, ChunkOutcome(stored=1)) is Receipt.REFUSED
-    assert hasty.account(again, ChunkOutcome(stored=1)) is Receipt.FINISHED
+    assert hasty.account(late, ChunkOutcome(added=1)) is Receipt.REFUSED
+    assert hasty.account(again, ChunkOutcome(added=1)) is Receipt.FINISHED
     assert hasty.get(job.id).progress.stored == 1
 
 
@@ -250,7 +155,7 @@ def test_the_look_ahead_is_bounded_and_refilled_at_half(store: JobStore) -> None
     rooms = [store.add_chunk(plan, items(name), cursor=name) for name in "abcd"]
     assert rooms == [3, 2, 1, 0]
     assert store.end_plan(plan, finished=False) is Receipt.ACCEPTED
-    answers = [store.account(claim_chunk(store), ChunkOutcome(stored=1)) for _ in range(2)]
+    answers = [store.account(claim_chunk(store), ChunkOutcome(added=1)) for _ in range(2)]
     assert answers == [Receipt.ACCEPTED, Receipt.PLAN_DUE]
     again = claim_plan(store)
     assert (again.cursor, again.room, again.attempts) == ("d", 2, 1)
@@ -269,11 +174,11 @@ def test_jobs_take_turns(store: JobStore) -> None:
 def test_a_chunk_added_again_after_a_lost_answer_is_added_once(store: JobStore) -> None:
     job = submit(store)
     plan = claim_plan(store)
-    rooms = [store.add_chunk(plan, items("a"), cursor="a", failures=[failure("b")]) for _ in range(2)]
+    rooms = [store.add_chunk(plan, items("a"), cursor="a", planned=Planned(failures=(failure("b"),))) for _ in range(2)]
     assert rooms == [3, 3]
     store.end_plan(plan, finished=True)
     assert store.get(job.id).progress.total == 2
-    assert store.account(claim_chunk(store), ChunkOutcome(stored=1)) is Receipt.FINISHED
+    assert store.account(claim_chunk(store), ChunkOutcome(added=1)) is Receipt.FINISHED
     assert (store.get(job.id).progress.done, store.get(job.id).progress.failed) == (2, 1)
 
 
@@ -296,9 +201,18 @@ def test_a_split_chunk_comes_back_in_halves_with_one_attempt_left(store: JobStor
     assert sorted("".join(item.name for item in half.items) for half in halves) == ["a", "bc"]
     assert [half.attempts for half in halves] == [LIMITS.max_attempts] * 2
     for half in halves:
-        store.account(half, ChunkOutcome(stored=len(half.items)))
+        store.account(half, ChunkOutcome(added=len(half.items)))
     assert store.get(job.id).progress.stored == 3
     assert store.get(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_chunk_of_a_cancelled_job_is_not_handed_out_again_in_halves(store: JobStore) -> None:
+    job = planned(store, items("a", "b"))
+    whole = claim_chunk(store)
+    store.cancel(job.id)
+    assert store.split(whole)
+    assert store.claim_ingest() is None
+    assert store.get(job.id).state is JobState.CANCELLED
 
 
 def test_work_given_back_waits_its_delay_and_may_keep_its_attempts(store: JobStore) -> None:
@@ -339,7 +253,7 @@ def test_cancel_drops_what_waits_and_counts_what_is_in_hand(store: JobStore) -> 
     assert (asked.state, asked.cancel_requested) == (JobState.RUNNING, True)
     assert store.claim_ingest() is None
     assert store.renew(claim) is Renewal.CANCELLED
-    assert store.account(claim, ChunkOutcome(stored=1)) is Receipt.FINISHED
+    assert store.account(claim, ChunkOutcome(added=1)) is Receipt.FINISHED
     done = store.get(job.id)
     assert (done.state, done.progress.stored, done.progress.total) == (JobState.CANCELLED, 1, 3)
 
@@ -372,7 +286,7 @@ def test_fail_ends_a_job_and_refuses_its_workers(store: JobStore) -> None:
     assert store.fail(claim, PROBLEM)
     failed = store.get(job.id)
     assert (failed.state, failed.error) == (JobState.FAILED, PROBLEM)
-    assert store.account(claim, ChunkOutcome(stored=1)) is Receipt.REFUSED
+    assert store.account(claim, ChunkOutcome(added=1)) is Receipt.REFUSED
     assert store.claim_ingest() is None
     assert not store.fail(claim, JobError(code="other", message="Later."))
     assert store.get(job.id).error == PROBLEM
@@ -500,7 +414,7 @@ def test_the_rate_and_the_time_left_are_known_while_a_job_runs(store: JobStore) 
     job = planned(store, items("a"), items("b"), items("c"))
     for _ in range(2):
         time.sleep(0.02)
-        store.account(claim_chunk(store), ChunkOutcome(stored=1))
+        store.account(claim_chunk(store), ChunkOutcome(added=1))
     progress = store.get(job.id).progress
     assert 0 < (progress.images_per_s or 0) < 60
     assert progress.eta_s is not None
@@ -545,23 +459,8 @@ def test_an_expired_job_says_so_while_its_tombstone_lasts(redis_url: str) -> Non
         assert client.keys("*") == []
 
 
-def test_only_the_keys_of_live_jobs_last_for_ever(redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        store = RedisJobStore(client, LASTING)
-        planned(store, items("a"), items("b"))
-        for _ in range(2):
-            store.account(claim_chunk(store), ChunkOutcome(stored=1))
-        store.create(JobKind.SEARCH, search_of(), idempotency=Idempotency(key="k", digest="d"))
-        store.finish_search(store.claim_searches(limit=1)[0], answer())
-        store.cancel(submit(store).id)
-        submit(store)
-        store.fail(claim_plan(store), PROBLEM)
-        store.sweep()
-        assert [key for key in client.keys(f"{PREFIX}*") if client.pttl(key) == -1] == []
-
-
 def test_a_submit_repeated_after_a_lost_answer_makes_one_job(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.jobstore.redis.ULID", lambda: "01JSAME")
+    monkeypatch.setattr("lookalike.jobstore.redis.store.ULID", lambda: "01JSAME")
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         store = RedisJobStore(client, LASTING)
         submit(store), submit(store)

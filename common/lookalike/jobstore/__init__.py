@@ -6,6 +6,7 @@ tests; one contract suite holds both.
 """
 
 from lookalike.jobstore.base import (
+    Change,
     ChunkClaim,
     ChunkOutcome,
     Idempotency,
@@ -13,14 +14,18 @@ from lookalike.jobstore.base import (
     JobStore,
     Lane,
     Limits,
+    Phase,
     PlanClaim,
+    Planned,
     Receipt,
     Renewal,
     SearchClaim,
     Swept,
+    WebhookClaim,
 )
 
 __all__ = [
+    "Change",
     "ChunkClaim",
     "ChunkOutcome",
     "Idempotency",
@@ -28,9 +33,12 @@ __all__ = [
     "JobStore",
     "Lane",
     "Limits",
+    "Phase",
     "PlanClaim",
+    "Planned",
     "Receipt",
     "Renewal",
     "SearchClaim",
     "Swept",
+    "WebhookClaim",
 ]

@@ -1,10 +1,10 @@
 """What a job store promises, and the records it hands to workers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from lookalike.records import (
     Failure,
@@ -15,7 +15,10 @@ from lookalike.records import (
     JobPage,
     JobRecord,
     JobState,
+    Metadata,
     SearchRequest,
+    Stage,
+    WaitingFor,
     WorkerInfo,
 )
 from lookalike.settings import Settings
@@ -56,12 +59,29 @@ class Idempotency:
     digest: str
 
 
+class Change(StrEnum):
+    """What the planner found about a file, compared with the collection."""
+
+    ADDED = "added"  #: Not stored before.
+    CHANGED = "changed"  #: Stored, as it was before.
+    REMOVED = "removed"  #: Stored, and gone from the source: to be deleted.
+
+
 @dataclass(frozen=True, kw_only=True)
 class IngestItem:
     """One file of an ingest job, as the planner found it: its canonical URI, and a label for people."""
 
     uri: str
     name: str = ""
+    change: Change = Change.ADDED
+    metadata: Metadata = field(default_factory=dict)  #: Of this file alone; it wins over the request's.
+
+
+class Phase(StrEnum):
+    """What a planner is to do. A job that does not `sync` has only the first phase."""
+
+    LIST = "list"  #: List the source and add what is new or changed.
+    PRUNE = "prune"  #: All of that being done: find what is gone from the source, and add its removal.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +92,25 @@ class PlanClaim:
     token: str
     attempts: int  #: This one included.
     request: IngestRequest
-    cursor: str | None  #: Where the last plan stopped; None at the start.
+    phase: Phase = Phase.LIST
+    cursor: str | None  #: Where the last plan of this phase stopped; None at its start.
     room: int  #: Chunks that may be added before the look-ahead is full.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a planner dealt with itself. `added` to `removed` are for dry runs, which add no chunks."""
+
+    unchanged: int = 0
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    failures: tuple[Failure, ...] = ()  #: Files that the listing itself found unusable.
+    foreseen: int = 0  #: Files that the source seems to hold, told once: what goes by until the listing ends.
+
+
+PLANNED_NOTHING: Final = Planned()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +123,7 @@ class ChunkClaim:
     number: int
     request: IngestRequest
     items: tuple[IngestItem, ...]
+    fresh: bool = True  #: Nobody has held it before, so none of its rows can be stored by this job yet.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +140,21 @@ class SearchClaim:
 class ChunkOutcome:
     """What became of a chunk's files. Files of a cancelled chunk that were not reached are in none of these."""
 
-    stored: int = 0
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    duplicates: int = 0  #: Those of the stored whose vector was taken from an image of the same content.
     unchanged: int = 0
+    removed: int = 0
     failures: tuple[Failure, ...] = ()
+    stage_ms: Mapping[Stage, int] = field(default_factory=dict)  #: Milliseconds of work; `LIST` is not kept.
 
 
 class Renewal(StrEnum):
     """The answer to a worker that asks to keep its claim."""
 
     HELD = "held"  #: Go on; the lease runs anew.
+    PAUSED = "paused"  #: Stop, store what was embedded, and give the claim back without burning an attempt.
     CANCELLED = "cancelled"  #: Stop, and account for what was done: the claim is still valid for that.
     LOST = "lost"  #: Stop and drop the work: somebody else has it, or the job is over.
 
@@ -121,7 +165,7 @@ class Receipt(StrEnum):
     REFUSED = "refused"  #: The claim had lapsed; what it brought is dropped.
     ACCEPTED = "accepted"
     FINISHED = "finished"  #: Accepted, and the job is final with it.
-    PLAN_DUE = "plan_due"  #: Accepted, and the look-ahead has room for more chunks: ring the ingest lane.
+    PLAN_DUE = "plan_due"  #: Accepted, and there is more to plan, or a next phase: ring the ingest lane.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +174,16 @@ class Swept:
 
     lapsed: int
     waiting: dict[Lane, int]  #: Pieces of work nobody holds, by lane.
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookClaim:
+    """The right to deliver one job's webhook. Valid while its lease lasts."""
+
+    token: str
+    url: str
+    attempts: int  #: This one included; counted before the delivery.
+    record: JobRecord  #: Final.
 
 
 class JobStore(Protocol):
@@ -145,11 +199,17 @@ class JobStore(Protocol):
         Raises `QueueFull` above `max_waiting_jobs`, `IdempotencyConflict` for a key used with another digest.
         """
 
+    def find_idempotent(self, key: str) -> tuple[str, str] | None:
+        """Return the id of the job that was created with an idempotency key, and the digest of its request."""
+
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raises `JobNotFound` or `JobExpired`."""
 
     def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
         """Return a job as soon as it is final, or as it stands after `timeout_s`. Raises as `get` does."""
+
+    def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
+        """Return a job as soon as its `version` is not `after` or it is final, or as it stands after `timeout_s`."""
 
     def list_jobs(
         self,
@@ -174,6 +234,15 @@ class JobStore(Protocol):
         there is none.
         """
 
+    def pause(self, job_id: str) -> JobRecord:
+        """Ask an ingest to stand still until it is resumed; raises as `get` does.
+
+        What is final, being cancelled, or a search stays as it is.
+        """
+
+    def resume(self, job_id: str) -> JobRecord:
+        """Let a paused ingest go on; raises as `get` does. The ingest lane has to be rung then."""
+
     # --- The workers' side ---
 
     def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
@@ -189,17 +258,20 @@ class JobStore(Protocol):
         """Claim the next piece of ingest work, taking the jobs in turn; None where none waits."""
 
     def add_chunk(
-        self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, failures: Sequence[Failure] = ()
+        self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, planned: Planned = PLANNED_NOTHING
     ) -> int | None:
         """Add a planned chunk and remember where the listing stands; renews the lease.
 
-        `failures` are files that the listing itself found unusable; they are counted at once, with the cursor that
-        passed them. Without items only they are added. Returns how many more chunks there is room for, or None where
-        the planner has to stop (its claim lapsed, or the job was cancelled).
+        `planned` is what the planner has dealt with itself on the way to `cursor`: it is counted at once. Without
+        items only that is done. Returns how many more chunks there is room for, or None where the planner has to stop
+        (its claim lapsed, or the job was cancelled or paused).
         """
 
     def end_plan(self, claim: PlanClaim, *, finished: bool) -> Receipt:
-        """Give the plan back: finished, or to be continued when chunks are done."""
+        """Give the plan back: its phase finished, or to be continued when chunks are done.
+
+        When the first phase of a job that syncs is finished, the second is due once all chunks are accounted.
+        """
 
     def renew(self, claim: PlanClaim | ChunkClaim | SearchClaim) -> Renewal:
         """Keep a claim for another lease."""
@@ -211,17 +283,40 @@ class JobStore(Protocol):
         """
 
     def split(self, claim: ChunkClaim) -> bool:
-        """Replace a chunk by its two halves, each with one attempt left. False where the claim had lapsed."""
+        """Replace a chunk by its two halves, each with one attempt left. False where the claim had lapsed.
+
+        A chunk of a cancelled job is dropped instead.
+        """
 
     def give_back(
-        self, claim: PlanClaim | ChunkClaim | SearchClaim, *, delay_s: float = 0.0, burn_attempt: bool = True
+        self,
+        claim: PlanClaim | ChunkClaim | SearchClaim,
+        *,
+        delay_s: float = 0.0,
+        burn_attempt: bool = True,
+        waiting_for: WaitingFor | None = None,
     ) -> None:
-        """Return work undone, to be claimed again after `delay_s`."""
+        """Return work undone, to be claimed again after `delay_s`.
+
+        `waiting_for` is shown in the job's record until work of it gets on again.
+        """
 
     def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
         """End a job as failed; its chunks are dropped and claims on them lapse. False where the claim had lapsed."""
 
+    def claim_webhook(self) -> WebhookClaim | None:
+        """Claim a delivery that is due, for `lease_s`."""
+
+    def end_webhook(self, claim: WebhookClaim, *, error: str | None = None, retry_in_s: float | None = None) -> None:
+        """Record a delivery: made where there is no `error`, else to be tried again, or given up without a time."""
+
     # --- Everybody's side ---
+
+    def uploads_in_use(self) -> frozenset[str]:
+        """Return the SHA-256 of every upload that a job refers to whose record has not expired.
+
+        That is by its request, its failures ledger (from which a retry reads), or the chunks that it has planned.
+        """
 
     def sweep(self) -> Swept:
         """Put work back whose lease ran out or whose delay is over, forget expired jobs, and count what waits."""

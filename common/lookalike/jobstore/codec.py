@@ -2,16 +2,38 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from lookalike.errors import InvalidParameter
-from lookalike.jobstore.base import IngestItem
-from lookalike.records import Failure, IngestRequest, JobError, JobKind, JobRecord, JobState, Progress, SearchRequest
+from lookalike.jobstore.base import Change, ChunkClaim, ChunkOutcome, IngestItem, Phase, PlanClaim, Planned
+from lookalike.records import (
+    Failure,
+    IngestRequest,
+    JobError,
+    JobKind,
+    JobRecord,
+    JobState,
+    Priority,
+    Progress,
+    SearchRequest,
+    Stage,
+    StageTimes,
+    WaitingFor,
+    WebhookState,
+)
 
 #: 128 bits in Crockford's base 32, of which the first digit has three.
 _ULID: Final = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
+#: How far a claim moves a job back among its peers: shares of the workers are as the inverse.
+STRIDES: Final = {Priority.HIGH: 1, Priority.NORMAL: 4, Priority.LOW: 16}
+SAMPLES: Final = 20  #: Of the counts, from which the rate is told.
+#: How requests, chunks and ledgers name an upload. What only looks like one keeps a file longer than need be, no more.
+_UPLOAD: Final = re.compile(r'"sha256": ?"([0-9a-f]{64})"|upload:([0-9a-f]{64})')
+_FAILED_WITH: Final = "code:"  # Begins the field that counts the failures of one code.
+_STAGES: Final = (Stage.READ, Stage.DECODE, Stage.EMBED, Stage.STORE)
 
 
 def request_json(request: IngestRequest | SearchRequest) -> str:
@@ -19,14 +41,76 @@ def request_json(request: IngestRequest | SearchRequest) -> str:
     return request.model_dump_json(exclude_none=True)
 
 
+def first_fields(request: IngestRequest | SearchRequest) -> dict[str, str | int]:
+    """What a job's hash holds of its request in fields of their own, because the scripts go by it."""
+    fields: dict[str, str | int] = {"webhook": request.webhook.url} if request.webhook else {}
+    if isinstance(request, SearchRequest):
+        return fields | {"total": len(request.queries)}
+    return fields | {"stride": STRIDES[request.priority]} | ({"sync": "1"} if request.sync else {})
+
+
 def items_json(items: Sequence[IngestItem]) -> str:
-    """Write a chunk's files down, or the empty string where there are none."""
-    return json.dumps([[item.uri, item.name] for item in items]) if items else ""
+    """Write a chunk's files down without the defaults at their ends, or the empty string where there are none."""
+    return json.dumps([_parts(item) for item in items], separators=(",", ":")) if items else ""
+
+
+def _parts(item: IngestItem) -> list[Any]:
+    if item.metadata:
+        return [item.uri, item.name, item.change, item.metadata]
+    return [item.uri, item.name] if item.change is Change.ADDED else [item.uri, item.name, item.change]
 
 
 def items_of(text: str) -> tuple[IngestItem, ...]:
     """Read a chunk's files."""
-    return tuple(IngestItem(uri=uri, name=name) for uri, name in json.loads(text))
+    return tuple(_item(*parts) for parts in json.loads(text))
+
+
+def _item(uri: str, name: str, change: str = Change.ADDED, metadata: Mapping[str, Any] | None = None) -> IngestItem:
+    return IngestItem(uri=uri, name=name, change=Change(change), metadata=dict(metadata or {}))
+
+
+def uploads_in(text: str) -> Iterator[str]:
+    """The SHA-256 of each upload that a request, a chunk or a ledger's line names."""
+    return (first or second for first, second in _UPLOAD.findall(text))
+
+
+def planned_counts(claim: PlanClaim, items: Sequence[IngestItem], planned: Planned) -> dict[str, int]:
+    """What a planned chunk adds to a job's counts; zeros left out."""
+    counts = {
+        "added": planned.added,
+        "changed": planned.changed,
+        "moved": planned.moved,
+        "unchanged": planned.unchanged,
+    }
+    listed = sum(item.change is not Change.REMOVED for item in items) + sum(counts.values()) + len(planned.failures)
+    counts |= {"removed": planned.removed, "listed": listed, **_failure_counts(planned.failures)}
+    counts["foreseen"] = planned.foreseen
+    if claim.phase is Phase.PRUNE:
+        counts["total"] = listed  # The listing had ended: what it did not know of makes the total larger.
+    return _told(counts)
+
+
+def outcome_counts(claim: ChunkClaim, outcome: ChunkOutcome) -> dict[str, int]:
+    """What a chunk's outcome adds to a job's counts; zeros left out."""
+    removals = {item.uri for item in claim.items if item.change is Change.REMOVED}
+    # A removal is no part of the total until it fails, and then counts as any failed file does.
+    unlisted = sum(failure.uri in removals for failure in outcome.failures) if removals else 0
+    names = ("added", "changed", "moved", "duplicates", "unchanged", "removed")
+    return _told(
+        {name: getattr(outcome, name) for name in names}
+        | {f"{stage}_ms": outcome.stage_ms.get(stage, 0) for stage in _STAGES}
+        | {"listed": unlisted, "total": unlisted}
+        | _failure_counts(outcome.failures)
+    )
+
+
+def _failure_counts(failures: Sequence[Failure]) -> dict[str, int]:
+    by_code = Counter(_FAILED_WITH + failure.code for failure in failures)
+    return {"failed": len(failures), **by_code}
+
+
+def _told(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
@@ -66,11 +150,38 @@ def record_of(job_id: str, fields: Mapping[str, str], samples: Sequence[str]) ->
         started_at=moment(fields["started_at"]) if "started_at" in fields else None,
         finished_at=moment(fields["finished_at"]) if "finished_at" in fields else None,
         cancel_requested=fields.get("cancel") == "1",
+        paused=fields.get("paused") == "1",
+        waiting_for=_waiting_for(state, fields),
+        version=int(fields.get("version", 0)),
         progress=_progress(state, fields, samples),
         request=json.loads(fields["request"]),
         result=_json_or_none(fields.get("result")),
         error=JobError.model_validate_json(fields["error"]) if "error" in fields else None,
+        failure_counts={
+            name.removeprefix(_FAILED_WITH): int(fields[name])
+            for name in sorted(fields)
+            if name.startswith(_FAILED_WITH)
+        },
+        failures_dropped=int(fields.get("dropped", 0)),
+        webhook=_webhook(fields),
     )
+
+
+def placed(record: JobRecord, position: int | None) -> JobRecord:
+    """Say in a queued job's record how many come before it."""
+    return record.model_copy(update={"progress": record.progress.model_copy(update={"position": position})})
+
+
+def _waiting_for(state: JobState, fields: Mapping[str, str]) -> WaitingFor | None:
+    return WaitingFor(fields["waiting_for"]) if state is JobState.RUNNING and "waiting_for" in fields else None
+
+
+def _webhook(fields: Mapping[str, str]) -> WebhookState | None:
+    if "webhook" not in fields:
+        return None
+    state = fields.get("webhook_state", "waiting")
+    told = {"state": state, "attempts": fields.get("webhook_attempts", 0), "error": fields.get("webhook_error")}
+    return WebhookState.model_validate(told)
 
 
 def summary_of(job_id: str, fields: Mapping[str, str]) -> JobRecord:
@@ -79,10 +190,10 @@ def summary_of(job_id: str, fields: Mapping[str, str]) -> JobRecord:
 
 
 def shortened(record: JobRecord) -> JobRecord:
-    """Leave out of a record what grows with its job: its result, its queries, its uploaded files."""
+    """Leave out of a record what grows with its job: its result, its queries, its uploaded files and addresses."""
     request = {name: value for name, value in record.request.items() if name != "queries"}
     if "source" in request:
-        request["source"] = {name: value for name, value in request["source"].items() if name != "files"}
+        request["source"] = {name: value for name, value in request["source"].items() if name not in {"files", "urls"}}
     return record.model_copy(update={"result": None, "request": request})
 
 
@@ -91,22 +202,27 @@ def _json_or_none(text: str | None) -> dict[str, Any] | None:
 
 
 def _progress(state: JobState, fields: Mapping[str, str], samples: Sequence[str]) -> Progress:
-    stored, unchanged, failed = (int(fields.get(name, 0)) for name in ("stored", "unchanged", "failed"))
+    names = ("added", "changed", "moved", "duplicates", "unchanged", "failed", "removed")
+    counts = {name: int(fields.get(name, 0)) for name in names}
     total = int(fields["total"]) if "total" in fields else None
     if fields["kind"] == JobKind.SEARCH:
         # Of a search that failed as a whole nothing is answered, and all queries are done with.
+        failed = counts["failed"]
         return Progress(total=total, done=max(int(fields.get("answered", 0)), failed), failed=failed)
-    done = stored + unchanged + failed
+    stored = counts["added"] + counts["changed"] + counts["moved"]
+    done = stored + counts["unchanged"] + counts["failed"]
     rate = _rate(state, fields, samples, done)
-    remaining = None if total is None or state.final else total - done
+    # Before the listing has ended, what was foreseen has to do; a folder that grew beyond it cannot be told of.
+    expected = int(fields.get("foreseen", 0)) if total is None else total
+    remaining = None if state.final or (total is None and expected <= done) else max(0, expected - done)
     return Progress(
         total=total,
         done=done,
         stored=stored,
-        unchanged=unchanged,
-        failed=failed,
+        **counts,
         images_per_s=None if rate is None else round(rate, 1),
         eta_s=round(remaining / rate, 1) if rate and remaining is not None else None,
+        stages=StageTimes(**{f"{stage}_s": int(fields.get(f"{stage}_ms", 0)) / 1000 for stage in _STAGES}),
     )
 
 

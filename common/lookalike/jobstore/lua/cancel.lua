@@ -2,8 +2,10 @@
 local id = ARGV[2]
 local state = get(id, 'state')
 if not state then return 0 end
-if is_final(state) then return 1 end
+if is_final(state) or get(id, 'cancel') == '1' then return 1 end
 set(id, 'cancel', '1')
+redis.call('HDEL', job_key(id), 'paused')
+touch(id)
 if get(id, 'kind') == 'search' then
   if not get(id, 'token') then
     redis.call('LREM', P .. 'search', 1, id)
@@ -12,10 +14,12 @@ if get(id, 'kind') == 'search' then
   return 1
 end
 redis.call('ZREM', P .. 'ring', id)
-redis.call('DEL', job_key(id) .. ':waiting')
 for _, number in ipairs(redis.call('SMEMBERS', job_key(id) .. ':chunks')) do
   if redis.call('HEXISTS', chunk_key(id, number), 'token') == 0 then drop_chunk(id, number) end
 end
-if get(id, 'plan') ~= 'leased' then set(id, 'plan', 'done') end
+if get(id, 'plan') ~= 'leased' then
+  set(id, 'plan', 'done')
+  release('plan', id)
+end
 finish_if_complete(id)
 return 1

@@ -1,6 +1,6 @@
--- Write a queued job. ARGV: id, kind, request, number of queries, idempotency key or '', digest.
+-- Write a queued job. ARGV: id, kind, request, fields as JSON, idempotency key or '', digest.
 -- Returns {code, id}: created, existing, conflict, full.
-local id, kind, request, queries, idempotency, digest = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local id, kind, request, fields, idempotency, digest = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
 -- The first try may have reached us although its answer did not reach the client.
 if redis.call('EXISTS', job_key(id)) == 1 then return { 'created', id } end
@@ -12,18 +12,19 @@ if idempotency ~= '' then
 end
 if redis.call('SCARD', P .. 'live:' .. kind) >= LIMITS.max_waiting_jobs then return { 'full', id } end
 
-set(id, 'kind', kind, 'state', 'queued', 'created_at', NOW, 'request', request, 'cancel', '0')
+set(id, 'kind', kind, 'state', 'queued', 'created_at', NOW, 'request', request, 'cancel', '0', 'version', 1, 'attempts', 0)
+for name, value in pairs(cjson.decode(fields)) do set(id, name, value) end
 redis.call('SADD', P .. 'live:' .. kind, id)
 redis.call('ZADD', P .. 'jobs', 0, id)
+redis.call('PERSIST', P .. 'jobs')
 if idempotency ~= '' then
   redis.call('HSET', idempotency_key, 'id', id, 'digest', digest)
-  redis.call('PEXPIRE', idempotency_key, LIMITS.result_ttl)
+  set(id, 'idempotency', idempotency)
 end
 if kind == 'search' then
-  set(id, 'total', queries, 'attempts', 0)
   redis.call('RPUSH', P .. 'search', id)
 else
-  set(id, 'plan', 'waiting', 'attempts', 0, 'listed', 0, 'next_chunk', 0)
+  set(id, 'plan', 'waiting', 'phase', 'list', 'listed', 0, 'next_chunk', 0)
   take_turn(id)
 end
 return { 'created', id }

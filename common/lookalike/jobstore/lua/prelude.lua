@@ -5,16 +5,27 @@
 --
 --   job:ID                 hash    the record; for searches also token and attempts; for ingests the plan's state
 --   job:ID:chunks          set     numbers of the chunks not yet accounted
---   job:ID:waiting         list    those of them that nobody holds
---   job:ID:chunk:N         hash    items (JSON), attempts, token
---   job:ID:rate            list    "milliseconds:done" of the last accounted chunks
+--   job:ID:waiting         zset    those of them that nobody holds, by number
+--   job:ID:chunk:N         hash    items (JSON), attempts, token, held (since its first claim)
+--   job:ID:rate            list    "milliseconds:done" of the last changes of the counts
 --   job:ID:failures        list    the ledger, one JSON object each
---   ring                   zset    ingest jobs with waiting work, by turn
+--   ring                   zset    ingest jobs with work that may be claimed, by pass; see take_turn
+--   vtime                  string  the pass of the job claimed last
 --   search                 list    searches nobody holds, oldest first
 --   leases, delayed        zset    "what|ID|N" by the millisecond at which the lease ends or the delay is over
+--   webhooks               zset    final jobs by the millisecond at which the delivery of their webhook is due
 --   live:KIND              set     jobs that are not final
 --   jobs                   zset    all jobs; equal scores, so by id, which is by age
---   tombstone:ID, idempotency:KEY
+--   tombstone:ID           string  the state in which a job ended, for longer than its record
+--   idempotency:KEY        hash    id of the job that the key made, digest of its request
+--
+-- Fields of job:ID beside those of the record: plan (waiting, leased, delayed: wanted by, held by, kept from planners;
+-- idle: until chunks are done; between: its first phase finished, until all chunks are done; done), planner (who held
+-- it last), phase (list or prune), sync, cursor, listed, foreseen, next_chunk, stride, pass, paused, webhook (its URL),
+-- webhook_token, idempotency (its key), code:CODE (failures by code), READ_ms and its like (time by stage).
+--
+-- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live:KIND hold
+-- nothing of ended jobs, and are gone when they are empty. jobs and vtime last while there is a live job.
 
 local P = KEYS[1]
 local LIMITS = cjson.decode(ARGV[1])
@@ -32,20 +43,80 @@ local function release(what, id, number)
   redis.call('ZREM', P .. 'leases', member(what, id, number))
   redis.call('ZREM', P .. 'delayed', member(what, id, number))
 end
+local function unfinished(id) return redis.call('SCARD', job_key(id) .. ':chunks') end
+local function room(id) return math.max(0, LIMITS.lookahead_chunks - unfinished(id)) end
 
--- Give a job a turn at the end of the ring; one that has a turn keeps it unless `again` moves it back.
-local function take_turn(id, again)
-  redis.call('ZADD', P .. 'ring', again and 'XX' or 'NX', redis.call('INCR', P .. 'turn'), id)
+-- Tell those who watch a job that its record has changed.
+local function touch(id)
+  redis.call('PUBLISH', P .. 'changed:' .. id, redis.call('HINCRBY', job_key(id), 'version', 1))
+end
+
+-- Give a job a place in the ring, unless it has one or stands still; true if it has one then.
+-- Stride scheduling: the smallest pass is claimed next, and a claim adds the job's stride to it, so that shares are as
+-- 1/stride. A job that returns is no further back than it left, and has no credit for its absence. A new one is put half
+-- a stride ahead of now: before half of its equals, and yet no stream of new jobs can keep an old one waiting for ever.
+local function take_turn(id)
+  if get(id, 'paused') then return false end
+  local first = redis.call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')[2]
+  local now = tonumber(redis.call('GET', P .. 'vtime') or first or 0)
+  local pass = tonumber(get(id, 'pass') or now + get(id, 'stride') / 2)
+  redis.call('ZADD', P .. 'ring', 'NX', math.max(pass, now), id)
+  return true
 end
 
 local function start(id)
-  if get(id, 'state') == 'queued' then set(id, 'state', 'running', 'started_at', NOW) end
+  if get(id, 'state') ~= 'queued' then return end
+  set(id, 'state', 'running', 'started_at', NOW)
+  touch(id)
+end
+
+-- Add to a job's counts, given as JSON, and note that its work gets on.
+local function count(id, counts)
+  local job = job_key(id)
+  local visible = redis.call('HDEL', job, 'waiting_for') == 1
+  for name, number in pairs(cjson.decode(counts)) do
+    redis.call('HINCRBY', job, name, number)
+    visible = visible or name ~= 'listed'
+  end
+  if not visible then return end
+  local done = 0
+  for _, number in ipairs(redis.call('HMGET', job, 'added', 'changed', 'moved', 'unchanged', 'failed')) do
+    done = done + (tonumber(number) or 0)
+  end
+  redis.call('RPUSH', job .. ':rate', string.format('%d:%d', NOW, done))
+  redis.call('LTRIM', job .. ':rate', -20, -1)
+  touch(id)
+end
+
+-- Append the arguments from `first` on to the failures ledger, up to its cap.
+local function add_failures(id, first)
+  local key = job_key(id) .. ':failures'
+  local last = math.min(#ARGV, first - 1 + LIMITS.max_failures - redis.call('LLEN', key))
+  for index = first, last do redis.call('RPUSH', key, ARGV[index]) end
+  local dropped = #ARGV - math.max(last, first - 1)
+  if dropped > 0 then redis.call('HINCRBY', job_key(id), 'dropped', dropped) end
 end
 
 local function drop_chunk(id, number)
   redis.call('DEL', chunk_key(id, number))
   redis.call('SREM', job_key(id) .. ':chunks', number)
+  redis.call('ZREM', job_key(id) .. ':waiting', number)
   release('chunk', id, number)
+end
+
+-- Let a final job's keys live as long as results are kept, from `later` milliseconds on, and what outlives them longer.
+local function keep(id, later)
+  local job, ttl = job_key(id), LIMITS.result_ttl + later
+  for _, suffix in ipairs({ '', ':rate', ':failures' }) do redis.call('PEXPIRE', job .. suffix, ttl) end
+  local key = get(id, 'idempotency')
+  if key then redis.call('PEXPIRE', P .. 'idempotency:' .. key, ttl) end
+  local longest = ttl + LIMITS.tombstone_ttl
+  redis.call('SET', P .. 'tombstone:' .. id, get(id, 'state'), 'PX', longest)
+  local shared = { 'webhooks' }
+  if redis.call('EXISTS', P .. 'live:ingest', P .. 'live:search') == 0 then shared = { 'webhooks', 'jobs', 'vtime' } end
+  for _, name in ipairs(shared) do
+    if redis.call('PTTL', P .. name) < longest then redis.call('PEXPIRE', P .. name, longest) end
+  end
 end
 
 -- Make a job final. From here on its keys have a time to live, and its id outlives them in a tombstone.
@@ -54,19 +125,19 @@ local function finish(id, state)
   for _, number in ipairs(redis.call('SMEMBERS', job .. ':chunks')) do drop_chunk(id, number) end
   release('plan', id)
   release('search', id)
-  redis.call('DEL', job .. ':waiting', job .. ':chunks')
   redis.call('ZREM', P .. 'ring', id)
   redis.call('SREM', P .. 'live:' .. get(id, 'kind'), id)
+  redis.call('HDEL', job, 'token', 'paused', 'waiting_for')
   set(id, 'state', state, 'finished_at', NOW)
-  redis.call('HDEL', job, 'token')
-  for _, suffix in ipairs({ '', ':rate', ':failures' }) do redis.call('PEXPIRE', job .. suffix, LIMITS.result_ttl) end
-  redis.call('SET', P .. 'tombstone:' .. id, state, 'PX', LIMITS.result_ttl + LIMITS.tombstone_ttl)
+  if get(id, 'webhook') then redis.call('ZADD', P .. 'webhooks', NOW, id) end
+  keep(id, 0)
+  touch(id)
   redis.call('PUBLISH', P .. 'final:' .. id, state)
 end
 
 -- End an ingest whose work is all accounted; true if it ended.
 local function finish_if_complete(id)
-  if redis.call('SCARD', job_key(id) .. ':chunks') > 0 then return false end
+  if unfinished(id) > 0 then return false end
   local plan = get(id, 'plan')
   if get(id, 'cancel') == '1' then
     if plan == 'leased' then return false end
@@ -78,13 +149,13 @@ local function finish_if_complete(id)
   return true
 end
 
--- Wake the planner when half of the look-ahead is used up; true if it is wanted.
+-- Wake the planner when half of the look-ahead is used up, or for its next phase; true if it is wanted at once.
 local function plan_if_due(id)
-  if get(id, 'plan') ~= 'idle' then return false end
-  if redis.call('SCARD', job_key(id) .. ':chunks') > LIMITS.lookahead_chunks / 2 then return false end
+  local plan = get(id, 'plan')
+  local due = plan == 'idle' and unfinished(id) <= LIMITS.lookahead_chunks / 2 or plan == 'between' and unfinished(id) == 0
+  if not due then return false end
   set(id, 'plan', 'waiting')
-  take_turn(id)
-  return true
+  return take_turn(id)
 end
 
 -- Make work claimable again whose lease or delay is over.
@@ -107,20 +178,9 @@ local function put_back(what, id, number)
     finish_if_complete(id)
   else
     redis.call('HDEL', chunk_key(id, number), 'token')
-    redis.call('LPUSH', job_key(id) .. ':waiting', number)
+    redis.call('ZADD', job_key(id) .. ':waiting', number, number)
     take_turn(id)
   end
-end
-
--- Append to the failures ledger, up to its cap, and count them all.
-local function add_failures(id, lines)
-  local key = job_key(id) .. ':failures'
-  local room = LIMITS.max_failures - redis.call('LLEN', key)
-  for index, line in ipairs(lines) do
-    if index <= room then redis.call('RPUSH', key, line) end
-  end
-  redis.call('HINCRBY', job_key(id), 'failed', #lines)
-  if #lines > room then redis.call('HINCRBY', job_key(id), 'dropped', #lines - math.max(room, 0)) end
 end
 
 -- True while `token` is the one the holder of this work was given.

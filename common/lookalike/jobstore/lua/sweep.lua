@@ -8,13 +8,18 @@ for _, zset in ipairs({ 'leases', 'delayed' }) do
     if zset == 'leases' then lapsed = lapsed + 1 end
   end
 end
-for _, id in ipairs(redis.call('ZRANGE', P .. 'jobs', 0, 999)) do
-  if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', P .. 'jobs', id) end
-end
-for _, name in ipairs({ 'jobs', 'turn' }) do redis.call('PEXPIRE', P .. name, LIMITS.result_ttl + LIMITS.tombstone_ttl) end
+-- The oldest expire first; a page of nothing but expired ones has more behind it.
+local rounds, gone = 0, 0
+repeat
+  gone = 0
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'jobs', 0, 999)) do
+    if redis.call('EXISTS', job_key(id)) == 0 then gone = gone + redis.call('ZREM', P .. 'jobs', id) end
+  end
+  rounds = rounds + 1
+until gone < 1000 or rounds == 10
 local waiting = 0
 for _, id in ipairs(redis.call('ZRANGE', P .. 'ring', 0, -1)) do
-  waiting = waiting + redis.call('LLEN', job_key(id) .. ':waiting')
+  waiting = waiting + redis.call('ZCARD', job_key(id) .. ':waiting')
   if get(id, 'plan') == 'waiting' then waiting = waiting + 1 end
 end
 return { lapsed, waiting, redis.call('LLEN', P .. 'search') }

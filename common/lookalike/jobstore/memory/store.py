@@ -1,0 +1,387 @@
+"""The store in memory: `JobStore` method by method, in the same moves as the scripts of the one on Redis."""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ulid import ULID
+
+from lookalike.errors import IdempotencyConflict, QueueFull
+from lookalike.jobstore.base import (
+    PLANNED_NOTHING,
+    ChunkClaim,
+    ChunkOutcome,
+    Idempotency,
+    IngestItem,
+    Lane,
+    Limits,
+    Phase,
+    PlanClaim,
+    Planned,
+    Receipt,
+    Renewal,
+    SearchClaim,
+    Swept,
+    WebhookClaim,
+)
+from lookalike.jobstore.codec import (
+    outcome_counts,
+    planned_counts,
+)
+from lookalike.jobstore.memory.jobs import Claim, Job, Member, Work
+from lookalike.jobstore.memory.reads import MemoryReads
+from lookalike.records import (
+    IngestRequest,
+    JobError,
+    JobKind,
+    JobRecord,
+    JobState,
+    SearchRequest,
+    WaitingFor,
+    WorkerInfo,
+)
+
+
+class MemoryJobStore(MemoryReads):
+    """`JobStore` inside one process. Safe to share between threads."""
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(limits, clock)
+
+    def expire(self, job_id: str) -> None:
+        """Let a final job's record expire now, leaving its tombstone."""
+        with self._changed:
+            del self._jobs[job_id]
+            self._webhooks.pop(job_id, None)
+            self._idempotency = {key: value for key, value in self._idempotency.items() if value[0] != job_id}
+            self._expired.add(job_id)
+
+    # --- The front end's side ---
+
+    def create(
+        self, kind: JobKind, request: IngestRequest | SearchRequest, *, idempotency: Idempotency | None = None
+    ) -> tuple[JobRecord, bool]:
+        with self._changed:
+            if idempotency and (known := self._idempotency.get(idempotency.key)):
+                if known[1] != idempotency.digest:
+                    raise IdempotencyConflict
+                return self.get(known[0]), False
+            if sum(job.kind is kind and not job.state.final for job in self._jobs.values()) >= (
+                self._limits.max_waiting_jobs
+            ):
+                raise QueueFull
+            job = Job(str(ULID()), kind, request, self._now_ms())
+            self._jobs[job.id] = job
+            if isinstance(request, SearchRequest):
+                job.total = len(request.queries)
+                self._searches.append(job.id)
+            else:
+                self._take_turn(job)
+            if idempotency:
+                self._idempotency[idempotency.key] = (job.id, idempotency.digest)
+            return self._record(job), True
+
+    def cancel(self, job_id: str) -> JobRecord:
+        with self._changed:
+            job = self._job(job_id)
+            if not job.state.final and not job.cancel:
+                job.cancel, job.paused = True, False
+                self._touch(job)
+                if job.kind is JobKind.INGEST:
+                    self._drop_waiting(job)
+                    self._finish_if_complete(job)
+                elif not job.work.token:
+                    self._searches = [other for other in self._searches if other != job_id]
+                    self._finish(job, JobState.CANCELLED)
+            return self._record(job)
+
+    def _drop_waiting(self, job: Job) -> None:
+        self._ring.pop(job.id, None)
+        for number in [number for number, chunk in job.chunks.items() if not chunk.token]:
+            self._drop_chunk(job, number)
+        if job.plan != "leased":
+            job.plan = "done"
+            self._release(("plan", job.id, 0))
+
+    def pause(self, job_id: str) -> JobRecord:
+        return self._set_paused(job_id, True)
+
+    def resume(self, job_id: str) -> JobRecord:
+        return self._set_paused(job_id, False)
+
+    def _set_paused(self, job_id: str, paused: bool) -> JobRecord:
+        with self._changed:
+            job = self._job(job_id)
+            fits = job.kind is JobKind.INGEST and not job.state.final and not job.cancel
+            if fits and job.paused is not paused:
+                job.paused = paused
+                if paused:
+                    self._ring.pop(job_id, None)
+                elif job.plan == "waiting" or job.waiting:
+                    self._take_turn(job)
+                self._touch(job)
+            return self._record(job)
+
+    # --- The workers' side ---
+
+    def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
+        claims: list[SearchClaim] = []
+        queries = 0
+        with self._changed:
+            while self._searches and queries < limit:
+                job = self._jobs[self._searches[0]]
+                assert isinstance(job.request, SearchRequest)  # noqa: S101
+                tried = job.work.attempts > 0
+                if claims and (tried or queries + len(job.request.queries) > limit):
+                    break
+                self._searches.pop(0)
+                self._start(job)
+                token = self._claim(("search", job.id, 0), job.work, self._limits.search_lease_s)
+                claims.append(SearchClaim(job_id=job.id, token=token, attempts=job.work.attempts, request=job.request))
+                queries += len(job.request.queries)
+                if tried:
+                    break
+        return claims
+
+    def _claim(self, member: Member, work: Work, lease_s: float) -> str:
+        work.attempts += 1
+        work.token = secrets.token_hex(8)
+        self._leases[member] = self._clock() + lease_s
+        return work.token
+
+    def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
+        with self._changed:
+            job, _ = self._held(claim, _member(claim))
+            if not job:
+                return False
+            if job.cancel:
+                self._finish(job, JobState.CANCELLED)
+            elif isinstance(outcome, JobError):
+                job.error, job.counts["failed"] = outcome, len(claim.request.queries)
+                self._finish(job, JobState.FAILED)
+            else:
+                job.result, job.counts["answered"] = outcome, len(claim.request.queries)
+                job.counts["failed"] = sum(query["error"] is not None for query in outcome["queries"])
+                self._finish(job, JobState.SUCCEEDED)
+            return True
+
+    def claim_ingest(self) -> PlanClaim | ChunkClaim | None:
+        with self._changed:
+            if not self._ring:
+                return None
+            job = self._jobs[min(self._ring, key=self._turn)]
+            assert isinstance(job.request, IngestRequest)  # noqa: S101
+            return self._claim_plan(job, job.request) if job.plan == "waiting" else self._claim_chunk(job, job.request)
+
+    def _claim_plan(self, job: Job, request: IngestRequest) -> PlanClaim:
+        self._start(job)
+        self._had_turn(job)
+        job.plan = "leased"
+        token = self._claim(("plan", job.id, 0), job.work, self._limits.lease_s)
+        return PlanClaim(
+            job_id=job.id,
+            token=token,
+            attempts=job.work.attempts,
+            request=request,
+            phase=job.phase,
+            cursor=job.cursor,
+            room=self._room(job),
+        )
+
+    def _claim_chunk(self, job: Job, request: IngestRequest) -> ChunkClaim:
+        number = min(job.waiting)
+        job.waiting.remove(number)
+        self._had_turn(job)
+        chunk = job.chunks[number]
+        fresh, chunk.fresh = chunk.fresh, False
+        return ChunkClaim(
+            job_id=job.id,
+            token=self._claim(("chunk", job.id, number), chunk, self._limits.lease_s),
+            attempts=chunk.attempts,
+            number=number,
+            request=request,
+            items=chunk.items,
+            fresh=fresh,
+        )
+
+    def add_chunk(
+        self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, planned: Planned = PLANNED_NOTHING
+    ) -> int | None:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work or job.cancel or job.paused:
+                return None
+            if cursor and cursor == job.cursor:  # A repeat whose first try was not heard of.
+                return self._room(job)
+            job.cursor = cursor or job.cursor
+            work.attempts = 1
+            self._leases[_member(claim)] = self._clock() + self._limits.lease_s
+            self._add_failures(job, planned.failures)
+            self._count(job, planned_counts(claim, items, planned))
+            if items:
+                self._open_chunk(job, Work(items=tuple(items)))
+            return self._room(job)
+
+    def end_plan(self, claim: PlanClaim, *, finished: bool) -> Receipt:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return Receipt.REFUSED
+            work.token = None
+            self._release(_member(claim))
+            if finished:
+                job.total = job.counts["listed"]
+                self._count(job, {})
+                self._touch(job)
+            if job.cancel:
+                job.plan = "done"
+            elif not finished:
+                job.plan, work.attempts = "idle", 0
+            elif job.syncs and job.phase is Phase.LIST:
+                job.plan, job.phase, job.cursor, work.attempts = "between", Phase.PRUNE, None, 0
+            else:
+                job.plan = "done"
+            return self._receipt(job)
+
+    def _receipt(self, job: Job) -> Receipt:
+        if self._finish_if_complete(job):
+            return Receipt.FINISHED
+        return Receipt.PLAN_DUE if self._plan_if_due(job) else Receipt.ACCEPTED
+
+    def renew(self, claim: Claim) -> Renewal:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return Renewal.LOST
+            lease_s = self._limits.search_lease_s if isinstance(claim, SearchClaim) else self._limits.lease_s
+            self._leases[_member(claim)] = self._clock() + lease_s
+            if job.cancel:
+                return Renewal.CANCELLED
+            return Renewal.PAUSED if job.paused else Renewal.HELD
+
+    def account(self, claim: ChunkClaim, outcome: ChunkOutcome, *, result: Mapping[str, Any] | None = None) -> Receipt:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return Receipt.REFUSED
+            self._add_failures(job, outcome.failures)
+            self._count(job, outcome_counts(claim, outcome))
+            job.result = result or job.result
+            self._drop_chunk(job, claim.number)
+            return self._receipt(job)
+
+    def split(self, claim: ChunkClaim) -> bool:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return False
+            self._drop_chunk(job, claim.number)
+            if job.cancel:
+                self._finish_if_complete(job)
+                return True
+            middle = len(claim.items) // 2
+            for half in (claim.items[:middle], claim.items[middle:]):
+                self._open_chunk(job, Work(attempts=self._limits.max_attempts - 1, items=half, fresh=False))
+            return True
+
+    def give_back(
+        self,
+        claim: Claim,
+        *,
+        delay_s: float = 0.0,
+        burn_attempt: bool = True,
+        waiting_for: WaitingFor | None = None,
+    ) -> None:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return
+            work.attempts -= not burn_attempt
+            work.token = None
+            self._release(_member(claim))
+            if waiting_for and job.waiting_for is not waiting_for:
+                job.waiting_for = waiting_for
+                self._touch(job)
+            if delay_s > 0 and not job.cancel:
+                if isinstance(claim, PlanClaim):
+                    job.plan = "delayed"
+                self._delayed[_member(claim)] = self._clock() + delay_s
+            else:
+                self._put_back(_member(claim))
+
+    def fail(self, claim: Claim, error: JobError) -> bool:
+        with self._changed:
+            job, _ = self._held(claim, _member(claim))
+            if not job:
+                return False
+            job.error = error
+            self._finish(job, JobState.FAILED)
+            return True
+
+    def claim_webhook(self) -> WebhookClaim | None:
+        with self._changed:
+            job_id = min(self._webhooks, key=lambda other: (self._webhooks[other], other), default=None)
+            if job_id is None or self._webhooks[job_id] > self._clock():
+                return None
+            job = self._jobs[job_id]
+            assert job.request.webhook  # noqa: S101
+            self._webhooks[job_id] = self._clock() + self._limits.lease_s
+            job.delivery.attempts += 1
+            job.delivery.token = secrets.token_hex(8)
+            self._touch(job)
+            return WebhookClaim(
+                token=job.delivery.token,
+                url=job.request.webhook.url,
+                attempts=job.delivery.attempts,
+                record=self._record(job),
+            )
+
+    def end_webhook(self, claim: WebhookClaim, *, error: str | None = None, retry_in_s: float | None = None) -> None:
+        with self._changed:
+            job = self._jobs.get(claim.record.id)
+            if not job or job.delivery.token != claim.token:
+                return
+            job.delivery.token, job.delivery.error = None, error or None
+            if error and retry_in_s is not None:
+                self._webhooks[job.id] = self._clock() + retry_in_s
+            else:
+                job.delivery.state = "failed" if error else "delivered"
+                del self._webhooks[job.id]
+            self._touch(job)
+
+    # --- Everybody's side ---
+
+    def sweep(self) -> Swept:
+        with self._changed:
+            lapsed = self._return_due(self._leases)
+            self._return_due(self._delayed)
+            ring = [self._jobs[job_id] for job_id in self._ring]
+            waiting = sum(len(job.waiting) + (job.plan == "waiting") for job in ring)
+            return Swept(lapsed=lapsed, waiting={Lane.INGEST: waiting, Lane.SEARCH: len(self._searches)})
+
+    def _return_due(self, times: dict[Member, float]) -> int:
+        now = self._clock()
+        due = sorted((until, member) for member, until in times.items() if until <= now)
+        for _, member in due:
+            times.pop(member, None)  # The return of another may have ended its job.
+            self._put_back(member)
+        return len(due)
+
+    def announce(self, worker: WorkerInfo) -> None:
+        with self._changed:
+            self._workers[worker.name] = (worker, self._clock() + self._limits.heartbeat_ttl_s)
+
+    def depart(self, worker: WorkerInfo) -> None:
+        with self._changed:
+            self._workers.pop(worker.name, None)
+
+
+def _member(claim: Claim) -> Member:
+    match claim:
+        case PlanClaim():
+            return "plan", claim.job_id, 0
+        case SearchClaim():
+            return "search", claim.job_id, 0
+        case ChunkClaim():
+            return "chunk", claim.job_id, claim.number

@@ -1,0 +1,161 @@
+"""What can be read of jobs: records, changes as they come, pages, ledgers, and the uploads that are in use."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from lookalike.errors import JobExpired, JobNotFound
+from lookalike.jobstore.codec import cursor_position, job_cursor, placed, record_of, summary_of, uploads_in
+from lookalike.jobstore.redis.connection import PREFIX, RedisConnection, reachable
+from lookalike.records import Failure, FailurePage, JobKind, JobPage, JobRecord, JobState, WorkerInfo
+
+_LIST_STEP: Final = 100  # Jobs read at a time.
+_LEDGER_STEP: Final = 1000  # Lines read at a time.
+_POSITION_STEP: Final = 10_000  # Searches looked through for one's position.
+
+
+class RedisReads(RedisConnection):
+    """The part of `JobStore` that changes nothing about jobs."""
+
+    def find_idempotent(self, key: str) -> tuple[str, str] | None:
+        with reachable():
+            job_id, digest = cast("list[str | None]", self._redis.hmget(f"{PREFIX}idempotency:{key}", ["id", "digest"]))
+        return (job_id, digest) if job_id and digest else None
+
+    def get(self, job_id: str) -> JobRecord:
+        with reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(f"{PREFIX}job:{job_id}")
+            pipe.lrange(f"{PREFIX}job:{job_id}:rate", 0, -1)
+            pipe.exists(f"{PREFIX}tombstone:{job_id}")
+            fields, samples, tombstone = pipe.execute()
+        if not fields:
+            raise JobExpired if tombstone else JobNotFound
+        record = record_of(job_id, fields, samples)
+        return placed(record, self._position(record)) if record.state is JobState.QUEUED else record
+
+    def _position(self, record: JobRecord) -> int | None:
+        with reachable():
+            if record.kind is JobKind.INGEST:
+                return cast("int | None", self._redis.zrank(f"{PREFIX}ring", record.id))
+            return cast("int | None", self._redis.lpos(f"{PREFIX}search", record.id, maxlen=_POSITION_STEP))
+
+    def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
+        # A channel of its own: the many changes of a long job would wake its waiters in vain.
+        return self._until(lambda record: record.state.final, job_id, "final", timeout_s)
+
+    def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
+        return self._until(lambda record: record.state.final or record.version != after, job_id, "changed", timeout_s)
+
+    def _until(
+        self, reached: Callable[[JobRecord], bool], job_id: str, channel_name: str, timeout_s: float
+    ) -> JobRecord:
+        deadline = time.monotonic() + timeout_s
+        record = self.get(job_id)
+        if reached(record) or timeout_s <= 0:
+            return record
+        with reachable(), self._subscription() as channel:
+            channel.subscribe(f"{PREFIX}{channel_name}:{job_id}")
+            # The job may have changed between the look above and the subscription.
+            record = self.get(job_id)
+            while not reached(record) and (remaining := deadline - time.monotonic()) > 0:
+                if channel.get_message(timeout=remaining):
+                    record = self.get(job_id)
+        return record if reached(record) else self.get(job_id)
+
+    def _subscription(self) -> Any:
+        pubsub: Any = self._redis.pubsub  # redis-py publishes no type for it.
+        return pubsub(ignore_subscribe_messages=True)
+
+    def list_jobs(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        kind: JobKind | None = None,
+        state: JobState | None = None,
+    ) -> JobPage:
+        found: list[JobRecord] = []
+        before = f"({cursor}" if job_cursor(cursor) else "+"
+        while True:
+            with reachable():
+                ids = cast(
+                    "list[str]",
+                    self._redis.zrange(f"{PREFIX}jobs", before, "-", desc=True, bylex=True, offset=0, num=_LIST_STEP),
+                )
+                pipe = self._redis.pipeline(transaction=False)
+                for job_id in ids:
+                    pipe.hgetall(f"{PREFIX}job:{job_id}")
+                rows = pipe.execute()
+            for job_id, fields in zip(ids, rows, strict=True):
+                if not fields or kind not in {None, fields["kind"]} or state not in {None, fields["state"]}:
+                    continue
+                if len(found) == limit:
+                    return JobPage(jobs=tuple(found), next_cursor=found[-1].id)
+                found.append(summary_of(job_id, fields))
+            if len(ids) < _LIST_STEP:
+                return JobPage(jobs=tuple(found))
+            before = f"({ids[-1]}"
+
+    def failures(self, job_id: str, *, cursor: str | None = None, limit: int = 1000) -> FailurePage:
+        first = cursor_position(cursor)
+        self.get(job_id)
+        with reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.lrange(f"{PREFIX}job:{job_id}:failures", first, first + limit - 1)
+            pipe.llen(f"{PREFIX}job:{job_id}:failures")
+            pipe.hget(f"{PREFIX}job:{job_id}", "dropped")
+            lines, total, dropped = pipe.execute()
+        following = first + len(lines)
+        return FailurePage(
+            failures=tuple(Failure.model_validate_json(line) for line in lines),
+            next_cursor=str(following) if following < total else None,
+            dropped=int(dropped or 0),
+        )
+
+    def uploads_in_use(self) -> frozenset[str]:
+        found: set[str] = set()
+        for job_id in self._job_ids():
+            for text in self._texts(job_id):
+                found.update(uploads_in(text))
+        return frozenset(found)
+
+    def _job_ids(self) -> Iterator[str]:
+        """All jobs, oldest first; those that come meanwhile included."""
+        after = "-"
+        while True:
+            with reachable():
+                ids = cast(
+                    "list[str]", self._redis.zrange(f"{PREFIX}jobs", after, "+", bylex=True, offset=0, num=_LIST_STEP)
+                )
+            yield from ids
+            if len(ids) < _LIST_STEP:
+                return
+            after = f"({ids[-1]}"
+
+    def _texts(self, job_id: str) -> Iterator[str]:
+        """What may name an upload: the request, the planned chunks, and the ledger, a page at a time."""
+        key = f"{PREFIX}job:{job_id}"
+        with reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hget(key, "request")
+            pipe.smembers(f"{key}:chunks")
+            request, numbers = pipe.execute()
+        yield request or ""
+        for number in numbers:
+            with reachable():
+                yield cast("str | None", self._redis.hget(f"{key}:chunk:{number}", "items")) or ""
+        first = 0
+        while True:
+            with reachable():
+                lines = cast("list[str]", self._redis.lrange(f"{key}:failures", first, first + _LEDGER_STEP - 1))
+            yield from lines
+            if len(lines) < _LEDGER_STEP:
+                return
+            first += _LEDGER_STEP
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        with reachable():
+            names = sorted(cast("set[str]", self._redis.smembers(f"{PREFIX}workers")))
+            signs = self._redis.mget([f"{PREFIX}worker:{name}" for name in names]) if names else []
+        return [WorkerInfo.model_validate_json(sign) for sign in signs if sign]
