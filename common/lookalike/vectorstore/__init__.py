@@ -5,7 +5,7 @@ up and deletes. What Milvus is asked, in which words, and what its answers mean 
 part of the project imports pymilvus. Importing this package does not, either; the first call to a server does.
 """
 
-from lookalike.vectorstore.schema import Found, StoredImage, check_metadata
+from lookalike.vectorstore.schema import Found, RowPlace, RowState, StoredImage, check_metadata
 from lookalike.vectorstore.store import VectorStore
 
-__all__ = ["Found", "StoredImage", "VectorStore", "check_metadata"]
+__all__ = ["Found", "RowPlace", "RowState", "StoredImage", "VectorStore", "check_metadata"]

@@ -15,6 +15,7 @@ from lookalike.vectorstore.schema import StoredImage, row_bytes, to_row
 MAX_ROWS: Final = 1_000  #: Of one upsert.
 MAX_BYTES: Final = 16 << 20  #: Of one upsert; Milvus takes 64 MiB.
 MAX_REASON: Final = 300  #: Characters of Milvus' answer that a user is shown.
+SHA256: Final = re.compile("[0-9a-f]{64}")  #: Use with `fullmatch`.
 
 _T = TypeVar("_T")
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(CollectionName)
@@ -35,6 +36,22 @@ def check_ids(ids: Iterable[str]) -> None:
     """Raise `InvalidParameter` unless these are image ids: pymilvus puts ids into filters as they are."""
     if not all(IMAGE_ID.fullmatch(image_id) for image_id in ids):
         raise InvalidParameter("An image id is 32 hexadecimal digits in lower case.")
+
+
+def check_contents(sha256s: Iterable[str]) -> None:
+    """Raise `InvalidParameter` unless these are SHA-256 in hexadecimal."""
+    if not all(SHA256.fullmatch(sha256) for sha256 in sha256s):
+        raise InvalidParameter("A SHA-256 is 64 hexadecimal digits in lower case.")
+
+
+def uri_range(first: str, last: str) -> str:
+    """Write the filter for the images whose URI is at least `first` and less than `last`."""
+    return f"uri >= {_quoted(first)} and uri < {_quoted(last)}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def check_vectors(vectors: NDArray[np.float32], dim: int) -> None:

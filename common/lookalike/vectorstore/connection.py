@@ -31,6 +31,8 @@ CHANNEL_OPTIONS: Final = {
     # pymilvus pings an idle connection every 10 s, which a Python gRPC server (Milvus Lite) answers by hanging up.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_permit_without_calls": 0,
+    # Else a new channel to the same address is given the old one's connection, dead or not.
+    "grpc.use_local_subchannel_pool": 1,
 }
 
 PERMANENT_RPC: Final = frozenset(
@@ -86,6 +88,7 @@ class Connection:
         self._client: Any = None
         self._kind = ServerKind.MILVUS
         self._paused_until = 0.0
+        self._longest_call_s = settings.milvus_timeout_s
 
     @property
     def kind(self) -> ServerKind:
@@ -101,6 +104,8 @@ class Connection:
         try:
             return getattr(client, method)(*args, timeout=timeout_s, **kwargs)
         except (grpc.RpcError, grpc.FutureTimeoutError, MilvusException) as error:
+            if _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._give_up(client)
             raise self._translated(error) from error
 
     def discard(self, method: str, name: str, *, timeout_s: float) -> None:
@@ -168,6 +173,17 @@ class Connection:
         if client is not None:
             client.close()
 
+    def _give_up(self, client: Any) -> None:
+        """Have the next call connect anew: a connection that is dead without being closed stays silent for ever."""
+        with self._lock:
+            if self._client is not client:
+                return
+            self._client = None
+        # Other threads may be in the middle of a call on it.
+        closing = threading.Timer(2 * self._longest_call_s, client.close)
+        closing.daemon = True
+        closing.start()
+
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
@@ -201,8 +217,7 @@ class Connection:
         return client
 
     def _translated(self, error: Exception) -> Exception:
-        # Where pymilvus gave up on a gRPC error, that error's status is the code.
-        code = error.code() if isinstance(error, grpc.Call) else getattr(error, "code", None)
+        code = _code(error)
         if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError) or isinstance(code, grpc.StatusCode):
             return Refusal(RefusalKind.OTHER, str(error)) if code in PERMANENT_RPC else VectorStoreUnavailable()
         reason = str(getattr(error, "message", error))
@@ -214,6 +229,11 @@ class Connection:
         if GAVE_UP in reason or (transient and self._kind is not ServerKind.LITE):
             return VectorStoreUnavailable(f"The vector store (Milvus) cannot serve at the moment: {reason}")
         return Refusal(RefusalKind.OTHER, reason)
+
+
+def _code(error: Exception) -> object:
+    # Where pymilvus gave up on a gRPC error, that error's status is the code.
+    return error.code() if isinstance(error, grpc.Call) else getattr(error, "code", None)
 
 
 def loaded(work: Callable[[], _T], reload: Callable[[], None]) -> _T:

@@ -1,4 +1,4 @@
-"""A `milvus-lite server` that opens each collection once, and ends on SIGTERM and SIGINT however it was started.
+"""A `milvus-lite server` that opens each collection once, reads rows in bulk, and ends on SIGTERM and SIGINT.
 
     python -m lookalike.vectorstore.lite --data-dir DIR [--host 127.0.0.1] --port 19530
 
@@ -14,7 +14,12 @@ import click
 
 
 def _guarded() -> type:
+    from milvus_lite import db
     from milvus_lite.db import MilvusLite
+
+    from lookalike.vectorstore.lite_collection import ColumnarCollection
+
+    db.Collection = ColumnarCollection
 
     class GuardedMilvusLite(MilvusLite):  # type: ignore[misc]  # milvus_lite publishes no types
         """Milvus Lite whose collections are opened and created by one thread at a time."""

@@ -6,6 +6,7 @@ Milvus Lite loses rows when two clients write to a collection at once, and no Mi
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,7 @@ NamedLock = Callable[[str], AbstractContextManager[None]]
 
 #: A holder prolongs its lock as long as it lives; a dead one's lapses after one write's time and this.
 MARGIN_S: Final = 5.0
+_RELEASE_AGAIN_S: Final = 0.5
 
 
 class ThreadLocks:
@@ -63,7 +65,7 @@ class RedisLocks:
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Hold the lock of this name; raises `QueueUnavailable`, or `VectorStoreUnavailable` where it stays taken."""
-        from redis.exceptions import LockError, RedisError
+        from redis.exceptions import RedisError
 
         lock = self._redis().lock(
             f"lookalike:lock:milvus:{name}",
@@ -82,11 +84,34 @@ class RedisLocks:
             with self._prolonged(lock, name):
                 yield
         finally:
-            try:
-                lock.release()
-            except (LockError, RedisError) as error:
-                # It lapses by itself. The write is done, and raising now would say it was not.
-                log.warning("the write lock of %s could not be released: %s", name, error)
+            self._release(lock, name)
+
+    def _release(self, lock: Any, name: str) -> None:
+        """Release a lock; where Redis is away, as soon as it is back: restarted, it remembers the lock for its time."""
+        from redis.exceptions import LockNotOwnedError, RedisError
+
+        token = lock.local.token
+
+        def try_again() -> None:
+            gives_up_s = time.monotonic() + self._ttl_s
+            while time.monotonic() < gives_up_s:
+                time.sleep(_RELEASE_AGAIN_S)
+                try:
+                    lock.do_release(token)
+                except LockNotOwnedError:
+                    return
+                except RedisError:
+                    continue
+                return
+
+        try:
+            lock.do_release(token)
+        except LockNotOwnedError:
+            log.warning("the write lock of %s had lapsed before it was released", name)
+        except RedisError as error:
+            # The write is done, and raising now would say it was not.
+            log.warning("the write lock of %s will be released later: %s", name, error)
+            threading.Thread(target=try_again, name=f"unlock {name}", daemon=True).start()
 
     @contextmanager
     def _prolonged(self, lock: Any, name: str) -> Iterator[None]:

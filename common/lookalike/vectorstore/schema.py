@@ -18,12 +18,18 @@ VECTOR: Final = "vector"
 #: Milvus measures VARCHAR in bytes. A path of 4,096 bytes grows threefold where every byte of its URI is escaped.
 VARCHARS: Final = {"uri": 16_384, "name": 4_096, "sha256": 64, "job": 64}
 INTEGERS: Final = ("size", "mtime_ns", "width", "height")
-#: The user's fields; named in `output_fields`, they come back without the vector.
+#: Our own among the dynamic fields, which came later: rows and collections from before are as good without them.
+OPTIONAL: Final = ("etag", "duplicate_of")
+#: All dynamic fields, the user's and `OPTIONAL`; named in `output_fields`, they come back without the vector.
 DYNAMIC: Final = "$meta"
 OUTPUT_FIELDS: Final = [*VARCHARS, *INTEGERS, DYNAMIC]
+STATE_FIELDS: Final = ["sha256", "job", "size", "mtime_ns", DYNAMIC]
+PLACE_FIELDS: Final = ["uri", "sha256", "size"]
 
 #: Not for the user: our own fields, and words that pymilvus gives a meaning in a hit.
-RESERVED: Final = frozenset({ID, VECTOR, *VARCHARS, *INTEGERS, "pk", "distance", "score", "entity", "metadata"})
+RESERVED: Final = frozenset(
+    {ID, VECTOR, *VARCHARS, *INTEGERS, *OPTIONAL, "pk", "distance", "score", "entity", "metadata"}
+)
 METADATA_KEY: Final = re.compile("[A-Za-z][A-Za-z0-9_]{0,63}")
 MAX_METADATA_BYTES: Final = 32_768  #: Half of what Milvus takes in a JSON field, measured as JSON.
 MAX_INT: Final = 2**63 - 1
@@ -42,7 +48,31 @@ class StoredImage:
     width: int  #: Pixels, after EXIF orientation.
     height: int
     job: str = ""  #: The job that stored it: tells a chunk's second attempt from an unchanged file.
+    etag: str = ""  #: Of a remote file: what its server calls this version of it.
+    duplicate_of: str | None = None  #: The image of the same content whose vector this row has a copy of.
     metadata: Metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowState:
+    """What tells whether a file is still as it was stored."""
+
+    size: int  #: Bytes of the file.
+    mtime_ns: int
+    etag: str
+    job: str
+    sha256: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPlace:
+    """Which file a row is of."""
+
+    id: str
+    uri: str
+    sha256: str
+    size: int  #: Bytes of the file.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +132,45 @@ def _as_json(metadata: Metadata) -> bytes:
 
 def row_bytes(image: StoredImage, dim: int) -> int:
     """Estimate a row's size in an upsert."""
-    return 4 * dim + len(image.uri.encode()) + len(image.name.encode()) + len(_as_json(image.metadata)) + 256
+    return (
+        4 * dim
+        + len(image.uri.encode())
+        + len(image.name.encode())
+        + len(_as_json(image.metadata))
+        + len(image.etag)
+        + 300
+    )
 
 
 def to_row(image: StoredImage, vector: NDArray[np.float32]) -> dict[str, Any]:
     """Lay an image and its vector out as Milvus stores them."""
     fields = {field: getattr(image, field) for field in (ID, *VARCHARS, *INTEGERS)}
-    return {**image.metadata, **fields, VECTOR: vector}
+    optional = {field: value for field in OPTIONAL if (value := getattr(image, field))}
+    return {**image.metadata, **optional, **fields, VECTOR: vector}
 
 
 def from_row(image_id: str, row: Mapping[str, Any]) -> StoredImage:
     """Read an image from a row that was fetched with `OUTPUT_FIELDS`."""
     own = {field: row[field] for field in (*VARCHARS, *INTEGERS)}
-    metadata = {key: value for key, value in row.items() if key not in RESERVED and key != DYNAMIC}
-    return StoredImage(id=image_id, metadata=metadata, **own)
+    return StoredImage(
+        id=image_id, etag=row.get("etag", ""), duplicate_of=row.get("duplicate_of"), metadata=_metadata(row), **own
+    )
+
+
+def state_from_row(row: Mapping[str, Any]) -> RowState:
+    """Read an image's state from a row that was fetched with `STATE_FIELDS`."""
+    return RowState(
+        size=row["size"],
+        mtime_ns=row["mtime_ns"],
+        etag=row.get("etag", ""),
+        job=row["job"],
+        sha256=row["sha256"],
+        metadata=_metadata(row),
+    )
+
+
+def _metadata(row: Mapping[str, Any]) -> Metadata:
+    return {key: value for key, value in row.items() if key not in RESERVED and key != DYNAMIC}
 
 
 def from_hit(hit: Mapping[str, Any]) -> Found:
