@@ -199,6 +199,21 @@ class Roots:
         except OSError as error:
             raise file_error(error) from error
 
+    def covers(self, real: Path) -> bool:
+        """Tell whether a real path lies under a root."""
+        return self._root_of(real) is not None
+
+    def open_folder(self, real: Path) -> int:
+        """Open a folder for listing by its real path, following no link below its root; raises `ImageError` classes."""
+        root = self._root_of(real)
+        if root is None:
+            raise PermissionDenied("This folder is outside every root.")
+        try:
+            with _entered(root, real.relative_to(root).parts) as fd:
+                return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        except OSError as error:
+            raise file_error(error) from error
+
     def _root_of(self, real: Path) -> Path | None:
         return next((root for root in self._real if real.is_relative_to(root)), None)
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lookalike.errors import FolderNotFound, InvalidFilename, NotRegularFile
-from lookalike.listing import Listed, list_folder
+from lookalike.listing import FolderOptions, Listed, list_folder, walk_folder
+from lookalike.listing.counting import count_folder
 from lookalike.roots import Roots, file_path
 
 
@@ -131,13 +132,16 @@ def test_going_on_behind_any_cursor_yields_exactly_the_rest(
             make(folder, name)
         except OSError:
             continue  # One of its folders is a file already.
-    whole = list(list_folder(folder, include=["*"], window=window))
+    whole = list(walk_folder(folder, FolderOptions(include=["*"], window=window)))
 
     assert whole == list(list_folder(folder, include=["*"]))
     assert len({listed.uri for listed in whole}) == len(whole) == sum(path.is_file() for path in folder.rglob("*"))
     for number, listed in enumerate(whole):
         assert listed.cursor.isascii()
-        assert list(list_folder(folder, include=["*"], window=window, after=listed.cursor)) == whole[number + 1 :]
+        assert (
+            list(walk_folder(folder, FolderOptions(include=["*"], window=window), after=listed.cursor))
+            == whole[number + 1 :]
+        )
     if whole:  # The place itself may be gone by then, with the folder it was in.
         number = data.draw(st.integers(0, len(whole) - 1))
         gone = file_path(whole[number].uri)
@@ -154,7 +158,7 @@ def test_one_flat_folder_is_listed_in_bounded_memory(folder: Path) -> None:
     tracemalloc.start()
     try:
         last, count = "", 0
-        for listed in list_folder(folder, window=200):
+        for listed in walk_folder(folder, FolderOptions(window=200)):
             assert last < listed.name
             last, count = listed.name, count + 1
         _, peak = tracemalloc.get_traced_memory()
@@ -227,7 +231,7 @@ def test_a_folder_that_cannot_be_read_is_one_failure_and_the_listing_goes_on(
             raise PermissionError(13, "Permission denied", path)
         return real_open(path, flags, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr("lookalike.listing.os.open", open_as_a_user)
+    monkeypatch.setattr("lookalike.listing.folder.os.open", open_as_a_user)
     found = list(list_folder(folder))
 
     assert [(listed.name, listed.error and listed.error.code) for listed in found] == [
@@ -268,3 +272,54 @@ def test_cursors_follow_the_order_of_the_listing(folder: Path) -> None:
     assert cursors == ["a/1.jpg", "a/2.jpg", "a.jpg", "b.jpg"]
     for earlier, later in pairwise(cursors):
         assert next(list_folder(folder, after=earlier)).cursor == later
+
+
+def test_a_folder_in_which_nothing_is_wanted_still_shows_progress(folder: Path) -> None:
+    make(folder, *(f"{number}.txt" for number in range(3000)))
+    keeps: list[None] = []
+
+    assert not list(walk_folder(folder, FolderOptions(), keep=lambda: keeps.append(None)))
+
+    assert len(keeps) >= 10
+
+
+def test_hidden_names_sizes_times_and_labels_are_given_where_asked(folder: Path) -> None:
+    make(folder, ".a.jpg", ".cats/b.jpg", "dogs/c.jpg")
+    os.utime(folder / "dogs" / "c.jpg", ns=(5, 7))
+
+    found = list(walk_folder(folder, FolderOptions(hidden=True, label=True, stat=True)))
+
+    assert [(one.name, one.metadata) for one in found] == [
+        (".a.jpg", {"label": "photos"}),
+        ("b.jpg", {"label": ".cats"}),
+        ("c.jpg", {"label": "dogs"}),
+    ]
+    assert (found[2].size, found[2].mtime_ns) == (1, 7)
+
+
+def test_a_file_that_vanishes_while_it_is_listed_is_a_failure(folder: Path) -> None:
+    make(folder, "a.jpg", "b.jpg", "c.jpg")
+    listing = walk_folder(folder, FolderOptions(stat=True))
+    next(listing)
+    (folder / "b.jpg").unlink()
+
+    assert [one.error and one.error.code for one in listing] == ["file_missing", None]
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_a_count_finds_as_many_as_a_listing(folder: Path, recursive: bool) -> None:
+    make(folder, *(f"{number}.jpg" for number in range(600)), *(f"{number}/in.jpg" for number in range(300)))
+    make(folder, "a/b/c/d.jpg", "a/x.txt", ".hidden/e.jpg", "skip/f.jpg", "a/skip.jpg")
+    (folder / "link").symlink_to(folder / "a", target_is_directory=True)
+    options = FolderOptions(recursive=recursive, exclude=("skip*",))
+    assert count_folder(folder, options, keep=lambda: None) == len(list(walk_folder(folder, options)))
+
+
+def test_a_count_can_be_given_up(folder: Path) -> None:
+    make(folder, "a.jpg")
+    with pytest.raises(InterruptedError):
+        count_folder(folder, FolderOptions(), keep=_give_up)
+
+
+def _give_up() -> None:
+    raise InterruptedError
