@@ -1,7 +1,12 @@
-"""Sources: one way to open an image, whatever its URI's scheme."""
+"""Sources: one way to open an image that is on this machine, whatever its URI's scheme.
+
+The decoder's child process opens images with it, so nothing here talks to a network: what is elsewhere is fetched first
+(`lookalike.remote`), and then opened as `fetched:`.
+"""
 
 from typing import TYPE_CHECKING, Self
 
+from lookalike.fetched import FETCHED_AREA, FETCHED_SCHEME, open_fetched
 from lookalike.roots import OpenedFile, Roots
 from lookalike.uploads import QUERY_SCHEME, UPLOAD_SCHEME, UploadStore
 
@@ -10,22 +15,22 @@ if TYPE_CHECKING:  # The decoder's child process opens sources, and has no use f
 
 
 class Sources:
-    """Opens images by canonical URI: `file:` under the roots, `upload:` and `query:` in the upload store."""
+    """Opens images by URI: `file:` under the roots; `upload:`, `query:` and `fetched:` in the upload folder."""
 
     def __init__(self, roots: Roots, uploads: UploadStore) -> None:
         self.roots = roots
         self.uploads = uploads
+        self._fetched = uploads.folder / FETCHED_AREA
 
     @classmethod
     def from_settings(cls, settings: "Settings") -> Self:
         """Make the sources that the settings name."""
-        uploads = UploadStore(
-            settings.uploads_dir, min_free_bytes=settings.min_free_bytes, max_file_bytes=settings.max_file_bytes
-        )
-        return cls(Roots(settings.roots), uploads)
+        return cls(Roots(settings.roots), UploadStore.from_settings(settings))
 
     def open(self, uri: str) -> OpenedFile:
         """Open an image; raises `ImageError` classes. The caller closes it."""
         if uri.startswith((UPLOAD_SCHEME, QUERY_SCHEME)):
             return self.uploads.open(uri)
+        if uri.startswith(FETCHED_SCHEME):
+            return open_fetched(self._fetched, uri)
         return self.roots.open(uri)
