@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 TASK_NAMES: Final = {Lane.INGEST: "lookalike.ingest", Lane.SEARCH: "lookalike.search"}
 
-#: A worker blocks in BRPOP, so its reads may take long; the front end only publishes, and fails fast.
-WORKER_SOCKET_TIMEOUT_S: Final = 30.0
+#: A worker's BRPOP is answered within its second, so a longer silence is a dead connection. A consumer meets it up to
+#: four times before it is back: at its acknowledgement, its restoring, and on connections of its pool. The front end
+#: only publishes, and fails fast.
+WORKER_SOCKET_TIMEOUT_S: Final = 5.0
 WEB_SOCKET_TIMEOUT_S: Final = 1.0
 
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -54,6 +54,8 @@ class Decoded:
     width: int  #: Pixels, after EXIF orientation.
     height: int
     pixels: NDArray[np.uint8]  #: (224, 224, 3), RGB.
+    read_ms: float = 0.0  #: What the decoder's time went to.
+    decode_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Probe:
     mtime_ns: int
     width: int  #: Pixels, after EXIF orientation.
     height: int
+    read_ms: float = field(default=0.0, compare=False)
 
 
 class DecodePool:

@@ -11,6 +11,7 @@ import mmap
 import resource
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,9 +60,12 @@ class Decoder:
 
     def answer(self, request: dict[str, Any]) -> Reply:
         """Read the image `uri` and do `task` with it: `decode`, `probe` or `thumbnail`. Raises `ImageError`."""
+        began_s = time.monotonic()
         with self._sources.open(request["uri"]) as file:
             data = file.read(max_bytes=self._max_file_bytes)
             facts = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "mtime_ns": file.mtime_ns}
+        read_s = time.monotonic()
+        facts["read_ms"] = 1000 * (read_s - began_s)
         if request["task"] == "probe":
             header = read_header(data, self._limits)
             return facts | {"format": header.format, "width": header.width, "height": header.height}, b""
@@ -72,6 +76,7 @@ class Decoder:
             return facts, thumbnail(image, longer_side_px)
         image = decode(data, self._limits)
         self._pixels[:] = resize_and_crop(image).tobytes()
+        facts["decode_ms"] = 1000 * (time.monotonic() - read_s)
         return facts | {"width": image.width, "height": image.height}, b""
 
 

@@ -21,10 +21,11 @@ from PIL import Image
 
 from lookalike import Client, JobFailed, JobGroup
 from lookalike.cli import main
-from lookalike.records import JobState
+from lookalike.records import FailurePage, JobState
 from service_stand_in import Service, running_service
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
+MAX_FAILURES = 1200
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,8 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with running_service(tmp_path / "service", max_upload_images=4, max_queries=2) as service:
+    limits = {"max_upload_images": 4, "max_queries": 2, "max_failures": MAX_FAILURES}
+    with running_service(tmp_path / "service", **limits) as service:
         yield service
 
 
@@ -124,7 +126,7 @@ def test_a_folder_under_a_root_is_ingested_in_place_and_again_without_doubles(se
         (service.web.root / f"{number}.jpg").write_bytes(b"x")
     first = shell.process("ingest", service.web.root)
     assert first.stdout.splitlines()[1].split("\t")[1:8] == ["ingest", "succeeded", "12", "12", "12", "0", "0"]
-    assert "12 images: 12 stored, 0 unchanged, 0 failed" in first.stderr
+    assert "12 images: 12 added, 0 unchanged, 0 failed" in first.stderr
     assert shell.rows("ingest", service.web.root)[0]["unchanged"] == "12"
 
 
@@ -141,13 +143,14 @@ def test_some_files_failed_is_an_exit_code_of_its_own_and_each_is_told(shell: Sh
     done = shell.process("ingest", photos, exits=5)
     assert re.search(rf"failed: {re.escape(str(photos))}/empty\.png: .* \(file_empty\)", done.stderr)
     assert "(image_corrupt)" in done.stderr
-    assert "12 images: 10 stored, 0 unchanged, 2 failed" in done.stderr
+    assert "12 images: 10 added, 0 unchanged, 2 failed" in done.stderr
 
 
 def test_a_job_that_fails_is_told_with_its_reason(service: Service, shell: Shell) -> None:
     (service.web.root / "poison.jpg").write_bytes(b"x")
     done = shell("ingest", service.web.root, exits=1)
     assert "It has another model. (job_failed)" in done.stderr
+    assert "No image was found" not in done.stderr
     job_id = done.stdout.splitlines()[1].split("\t")[0]
     assert shell.rows("jobs", "wait", job_id, exits=1)[0]["state"] == "failed"
     with Client(service.url) as client, pytest.raises(JobFailed):
@@ -329,6 +332,38 @@ def test_failures_of_a_job_are_listed_with_their_reasons(shell: Shell, photos: P
     jobs = [row["job"] for row in shell.rows("ingest", photos, exits=5)]
     assert [row["code"] for row in shell.rows("jobs", "failures", *jobs)] == ["image_corrupt"]
     assert "(job_not_found)" in shell("jobs", "failures", "01JNOSUCHJOB", exits=3).stderr
+
+
+def test_of_many_failures_the_first_are_told_at_once_and_those_that_were_not_kept_are_counted(
+    service: Service, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    failures = service.web.jobs.failures
+
+    def counting(job_id: str, *, cursor: str | None = None, limit: int = 1000) -> FailurePage:
+        asked.append(cursor)
+        page: FailurePage = failures(job_id, cursor=cursor, limit=limit)
+        return page
+
+    monkeypatch.setattr(service.web.jobs, "failures", counting)
+    for number in range(1300):
+        (service.web.root / f"bad{number}.jpg").touch()
+    done = shell("ingest", service.web.root, exits=5)
+    assert "... and 1290 more; all of them: lookalike jobs failures" in done.stderr
+    assert asked == [None]  # The first page has more than are told.
+    (row,) = shell.rows("jobs", "ls")
+    listed = shell("jobs", "failures", row["job"])
+    assert len(listed.stdout.splitlines()) == 1 + MAX_FAILURES
+    assert f"{1300 - MAX_FAILURES} more failed, of which no line was kept" in listed.stderr
+    assert len(json.loads(shell("jobs", "failures", "--json", row["job"]).stdout)) == MAX_FAILURES
+
+
+def test_a_retry_of_several_jobs_names_those_that_began_where_one_cannot(service: Service, shell: Shell) -> None:
+    (service.web.root / "bad.png").write_bytes(b"x")
+    (row,) = shell.rows("ingest", service.web.root, exits=5)
+    told = shell("jobs", "retry", row["job"], "01JNOSUCHJOB", exits=3).stderr
+    assert f"lookalike jobs wait {waiting_jobs(service)[0].id}" in told
+    assert waiting_jobs(service)[0].id != row["job"]
 
 
 def test_an_expired_job_is_told_apart_from_an_unknown_one(service: Service, shell: Shell, photos: Path) -> None:

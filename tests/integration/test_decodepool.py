@@ -8,9 +8,9 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from bad_files import BAD_FILES
+from bad_files import BAD_FILES, hungry_png
 from lookalike.decode import Limits, decode, preprocess
 from lookalike.decodepool import DecodePool
 from lookalike.errors import DecodeOutOfMemory, DecoderCrashed, DecodeTimeout, ImageError, SetupError
@@ -71,7 +71,12 @@ Put = Callable[[str, bytes], str]
 
 def children() -> list[psutil.Process]:
     # Other children of the test process, such as servers, are not meant.
-    return [child for child in psutil.Process().children() if "decoder" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.ZombieProcess):
+            if "decoder" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 # --- What comes back ------------------------------------------------------------------------------------------------
@@ -191,15 +196,6 @@ def test_the_time_limit_is_of_one_image_and_not_of_the_queue(pool: DecodePool, p
     assert [type(future.exception()) for future in futures] == [DecodeTimeout] * 3 + [type(None)]
 
 
-def large_png(side: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)  # One bit a pixel in the file, four bytes in memory.
-    pixels = zlib.compress(bytes((side // 8 + 1) * side), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
 def large_webp(side: int) -> bytes:
     """Make a lossless WebP of one colour, whose pixels take no bits: encoding one of this size takes seconds."""
     size = (side - 1) | (side - 1) << 14
@@ -207,7 +203,7 @@ def large_webp(side: int) -> bytes:
     return b"RIFF" + struct.pack("<I", 32) + b"WEBPVP8L" + struct.pack("<I", len(content)) + content + b"\0"
 
 
-@pytest.mark.parametrize(("name", "make"), [("large.png", large_png), ("large.webp", large_webp)])
+@pytest.mark.parametrize(("name", "make"), [("large.png", hungry_png), ("large.webp", large_webp)])
 def test_an_image_that_needs_too_much_memory_is_told_from_a_broken_one(
     config: Settings, put: Put, name: str, make: Callable[[int], bytes]
 ) -> None:

@@ -25,6 +25,7 @@ from lookalike.errors import GPUOutOfMemory, SetupError, WeightsNotFound
 from lookalike.settings import EngineKind, Precision, Settings
 from lookalike_worker.engines import invalid_rows
 from lookalike_worker.engines.choose import Choice
+from lookalike_worker.engines.halving import Halving
 from lookalike_worker.engines.hardware import look
 from lookalike_worker.engines.torch_engine import TorchEngine
 from lookalike_worker.model import find_weights, load_embedder
@@ -107,19 +108,65 @@ def test_a_batch_beyond_the_memory_is_halved_until_it_fits() -> None:
     network, roomy = Memory(images=3), Memory(images=100)
     images = some_pixels(21)
 
-    vectors = TorchEngine(network, ON_CPU, look(), batch_images=16).embed(images)
+    halving = Halving(TorchEngine(network, ON_CPU, look(), batch_images=16))
+    vectors = halving.embed(images)
 
     np.testing.assert_allclose(vectors, TorchEngine(roomy, ON_CPU, look(), batch_images=16).embed(images))
     assert network.fitted[1:] == [2] * 10 + [1], "after the one that measures the vector's length"
+    assert halving.batch_images == 2, "it is kept: the next batch does not run into the same wall"
+
+
+def test_a_batch_that_was_halved_grows_back_once_there_is_memory_again() -> None:
+    network = Memory(images=3)
+    halving = Halving(TorchEngine(network, ON_CPU, look(), batch_images=16), grow_after=2)
+    halving.embed(some_pixels(16))
+    network.images = 100
+
+    halving.embed(some_pixels(200))
+
+    assert halving.batch_images == 16
+    assert max(network.fitted) == 16
 
 
 def test_one_image_beyond_the_memory_is_its_own_error() -> None:
     network = Memory(images=1)
-    engine = TorchEngine(network, ON_CPU, look(), batch_images=4)
+    halving = Halving(TorchEngine(network, ON_CPU, look(), batch_images=4))
     network.images = 0
 
     with pytest.raises(GPUOutOfMemory):
-        engine.embed(some_pixels(4))
+        halving.embed(some_pixels(4))
+
+
+class Broken:
+    """An engine that fails with an error that it is given."""
+
+    name, device, precision, batch_images = "broken", "cpu", "fp32", 4
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def embed(self, _: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223:\nstd::bad_alloc"),
+    ],
+    ids=["python", "cuda", "torch-cpu", "openvino"],
+)
+def test_every_framework_says_in_its_own_way_that_memory_is_out(error: Exception) -> None:
+    with pytest.raises(GPUOutOfMemory):
+        Halving(Broken(error)).embed(some_pixels(2))
+
+
+def test_a_defect_is_not_taken_for_want_of_memory() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Halving(Broken(RuntimeError("size mismatch"))).embed(some_pixels(2))
 
 
 # --- Architectures --------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.timeout(600)  # A cold start, a warm one and five resta
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path, models: Path) -> Iterator[Stack]:
+    (tmp_path / "models").symlink_to(models)
     stack = Stack(tmp_path)
     yield stack
     stack.clean_up()

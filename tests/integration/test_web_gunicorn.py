@@ -3,14 +3,10 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -19,84 +15,11 @@ import pytest
 import redis
 
 from bad_files import jpeg
+from front_end import FOLDER, FrontEnd, running
 from lookalike.jobstore import PlanClaim
 from lookalike.jobstore.redis import RedisJobStore
 from lookalike.settings import Settings
-from redis_server import free_port, start_redis, valkey_binary
-
-GUNICORN = ["-W", "error", "-m", "gunicorn", "-c", "python:lookalike_web.gunicorn_conf", "lookalike_web.wsgi:app"]
-FOLDER = {"source": {"type": "folder", "path": "."}}
-
-
-@dataclass
-class FrontEnd:
-    """A running gunicorn."""
-
-    process: "subprocess.Popen[bytes]"
-    folder: Path
-    port: int
-    http: httpx2.Client
-
-    def await_answer(self) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.http.get("/healthz").raise_for_status()
-            except httpx2.HTTPError:
-                assert self.process.poll() is None, self.log("stderr")
-                assert time.monotonic() < deadline, self.log("stderr")
-                time.sleep(0.05)
-            else:
-                return
-
-    def log(self, name: str) -> str:
-        return (self.folder / name).read_text()
-
-    def raw(self, request: bytes) -> bytes:
-        """Send bytes that no HTTP client would."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            connection.sendall(request)
-            received = b""
-            while part := connection.recv(65536):
-                received += part
-        return received
-
-    def stop(self) -> None:
-        self.http.close()
-        family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
-        self.process.terminate()
-        assert self.process.wait(20) == 0, self.log("stderr")
-        _, left = psutil.wait_procs(family, timeout=5)
-        for process in left:
-            process.kill()
-        assert not left, "gunicorn left its decoders or workers behind"
-
-
-@contextmanager
-def running(folder: Path, redis_url: str) -> Iterator[FrontEnd]:
-    """Run gunicorn as long as the block lasts."""
-    (folder / "root").mkdir(parents=True)
-    (folder / "root" / "a.jpg").write_bytes(jpeg())
-    port = free_port()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("LOOKALIKE_")} | {
-        "LOOKALIKE_PORT": str(port),
-        "LOOKALIKE_REDIS_URL": redis_url,
-        "LOOKALIKE_MILVUS_URI": f"http://127.0.0.1:{free_port()}",
-        "LOOKALIKE_ROOTS": str(folder / "root"),
-        "LOOKALIKE_DATA_DIR": str(folder / "data"),
-        "LOOKALIKE_MIN_FREE_BYTES": "0",
-        "LOOKALIKE_WEB_PROCESSES": "1",
-        "LOOKALIKE_WEB_THREADS": "8",
-        "HOME": str(folder),
-    }
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        process = subprocess.Popen([sys.executable, *GUNICORN], env=env, cwd=folder, stdout=out, stderr=err)
-    front_end = FrontEnd(process, folder, port, httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
-    try:
-        front_end.await_answer()
-        yield front_end
-    finally:
-        front_end.stop()
+from redis_server import start_redis, valkey_binary
 
 
 @pytest.fixture(scope="module")
@@ -241,16 +164,28 @@ def refused_in_time(front_end: FrontEnd) -> None:
 
 def test_a_stop_sends_waiting_clients_away_with_an_answer(tmp_path: Path, redis_url: str) -> None:
     answers: list[httpx2.Response] = []
+    lines: list[str] = []
     with running(tmp_path / "web", redis_url) as front_end:
         job_id = front_end.http.post("/v1/ingests", json=FOLDER).json()["id"]
         url = f"/v1/jobs/{job_id}"
+
+        def follow() -> None:
+            with front_end.http.stream("GET", f"{url}/events") as answer:
+                lines.extend(answer.iter_lines())
+
         waiter = threading.Thread(target=lambda: answers.append(front_end.http.get(url, params={"wait": 40})))
-        waiter.start()
+        follower = threading.Thread(target=follow)
+        for thread in (waiter, follower):
+            thread.start()
         time.sleep(1)
         began = time.monotonic()
         front_end.process.terminate()
         front_end.process.wait(20)
         took = time.monotonic() - began
-        waiter.join()
+        for thread in (waiter, follower):
+            thread.join()
+        assert "Traceback" not in front_end.log("stderr")
     assert took < 8
     assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [(200, "queued")]
+    assert "event: progress" in lines
+    assert "event: done" not in lines

@@ -18,11 +18,15 @@ from lookalike.broker import TASK_NAMES, WORKER_SOCKET_TIMEOUT_S, Doorbell, cele
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import Lane
 from lookalike.jobstore.redis import RedisJobStore
+from lookalike.listing import Limits, Lister
 from lookalike.records import WorkerInfo
+from lookalike.remote import Remote
 from lookalike.settings import Settings
 from lookalike.sources import Sources
 from lookalike.vectorstore import VectorStore
 from lookalike_worker.context import Context
+from lookalike_worker.courier import Courier
+from lookalike_worker.crashing import CrashPoints
 from lookalike_worker.heart import Heart
 from lookalike_worker.janitor import Janitor
 from lookalike_worker.lanes import IngestLane, LaneRunner, SearchLane
@@ -36,17 +40,18 @@ def run_worker(settings: Settings, lane: Lane, name: str) -> int:
     """Run a worker until it is told to stop; returns its exit code. Raises `SetupError` before it consumes anything."""
     app = Celery("lookalike", set_as_current=True)
     app.conf.update(celery_config(settings, socket_timeout_s=WORKER_SOCKET_TIMEOUT_S))
-    context = build_context(settings, lane, name, Doorbell(app))
+    context = build_context(settings, lane, name, Doorbell.connect(settings))
     runner: LaneRunner = SearchLane(context) if lane is Lane.SEARCH else IngestLane(context, stopping)
     app.task(name=TASK_NAMES[lane])(runner.ring)
     sweeper = Sweeper(context.jobs, context.doorbell, every_s=settings.sweep_s)
-    janitor = Janitor(context.sources.uploads, keep_s=settings.result_ttl_s)
+    janitor = Janitor(settings, context.jobs, context.vectors, context.sources.uploads)
+    threads = (sweeper, janitor, Courier(context.jobs, settings))
 
     def begin(sender: Any, **_: Any) -> None:
         sender.timer.call_repeatedly(settings.heartbeat_s, context.heart.beat)
         context.heart.beat()
-        sweeper.start()
-        janitor.start()
+        for thread in threads:
+            thread.start()
 
     worker_ready.connect(begin, weak=False)
     setup_logging.connect(_keep_logging, weak=False)
@@ -63,9 +68,10 @@ def run_worker(settings: Settings, lane: Lane, name: str) -> int:
         worker.start()
         return int(worker.exitcode or 0)
     finally:
-        if sweeper.is_alive():
-            sweeper.stop()
-            janitor.stop()
+        for thread in threads:
+            if thread.is_alive():
+                thread.stop()
+        runner.close()
         context.close()
 
 
@@ -88,15 +94,20 @@ def build_context(settings: Settings, lane: Lane, name: str, doorbell: Doorbell)
     log.info("%s runs %s on %s: %s", name, embedder.model.name, embedder.engine.device, embedder.reason)
     if not embedder.model.trained:
         log.warning("the network is untrained: it finds near-duplicates and knows no concepts")
+    sources = Sources.from_settings(settings)
+    remote = Remote.from_settings(settings)
     return Context(
         settings=settings,
         jobs=jobs,
         doorbell=doorbell,
-        sources=Sources.from_settings(settings),
+        sources=sources,
         decoders=DecodePool(settings),
         embedder=embedder,
         vectors=VectorStore.connect(settings),
         heart=Heart(jobs, info, every_s=settings.heartbeat_s, limit_s=settings.task_limit_s),
+        lister=Lister(sources.roots, sources.uploads, remote, jobs, limits=Limits.from_settings(settings)),
+        remote=remote,
+        crash=CrashPoints(settings.crash_at),
     )
 
 

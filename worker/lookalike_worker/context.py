@@ -1,13 +1,16 @@
 """What a lane works with: built once, in the composition root, and handed on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import JobStore
+from lookalike.listing import Lister
+from lookalike.remote import Remote
 from lookalike.settings import Settings
 from lookalike.sources import Sources
 from lookalike.vectorstore import VectorStore
+from lookalike_worker.crashing import CrashPoints
 from lookalike_worker.heart import Heart
 from lookalike_worker.model import Embedder
 
@@ -24,9 +27,13 @@ class Context:
     embedder: Embedder
     vectors: VectorStore
     heart: Heart
+    lister: Lister
+    remote: Remote
+    crash: CrashPoints = field(default_factory=lambda: CrashPoints(None))
 
     def close(self) -> None:
         """End the decoders, and let go of the servers."""
         self.heart.stop()
+        self.remote.close()
         self.decoders.close()
         self.vectors.close()

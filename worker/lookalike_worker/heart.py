@@ -25,13 +25,17 @@ class Heart:
         self._info = info
         self._every_s = every_s
         self._limit_s = limit_s
+        self._rearm_s = min(1.0, limit_s / 10)
         self._last_s = float("-inf")
+        self._armed_s = float("-inf")
         self._at_work = False
 
     def beat(self) -> None:
-        """Show that there is progress; cheap enough for every batch."""
-        if self._at_work:
-            # The watchdog is a thread of the C library: it fires although Python hangs in a driver's call.
+        """Show that there is progress; cheap enough for every file."""
+        # The watchdog is a thread of the C library: it fires although Python hangs in a driver's call. Each time it is
+        # set, that thread is started anew, which is too dear for every file.
+        if self._at_work and time.monotonic() - self._armed_s >= self._rearm_s:
+            self._armed_s = time.monotonic()
             faulthandler.dump_traceback_later(self._limit_s, exit=True)
         if time.monotonic() - self._last_s < self._every_s:
             return
@@ -45,6 +49,7 @@ class Heart:
     def at_work(self) -> Iterator[None]:
         """Hold the watchdog over a piece of work: without a beat for the time limit the process ends."""
         self._at_work = True
+        self._armed_s = float("-inf")
         self.beat()
         try:
             yield

@@ -1,12 +1,22 @@
 """The lanes: what one ring of a doorbell makes a worker do, and the only place where an exception ends a job."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from lookalike.errors import LookalikeError, Quarantined, QueueUnavailable, SetupError, VectorStoreUnavailable
+from lookalike.errors import (
+    InsufficientStorage,
+    LookalikeError,
+    MissingExtra,
+    Quarantined,
+    QueueUnavailable,
+    SetupError,
+    SourceUnavailable,
+    VectorStoreUnavailable,
+)
 from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt
-from lookalike.records import JobError
+from lookalike.records import JobError, WaitingFor
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.chunks import ChunkRunner, ChunkStopped
 from lookalike_worker.ingest.planner import Planner
@@ -16,6 +26,15 @@ log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 60.0
 _RETRY_PAUSE_S: Final = 2.0
+_LOOK_AGAIN_S: Final = 0.5
+
+
+#: What is not the job's fault, and may pass without anybody touching the job.
+_HELD_UP_BY: Final[dict[type[LookalikeError], WaitingFor]] = {
+    VectorStoreUnavailable: WaitingFor.VECTOR_STORE,
+    SourceUnavailable: WaitingFor.SOURCE,
+    InsufficientStorage: WaitingFor.WORKER,  # Of the disk that remote files are fetched to.
+}
 
 
 class LaneRunner(Protocol):
@@ -23,6 +42,9 @@ class LaneRunner(Protocol):
 
     def ring(self) -> None:
         """Do one piece of waiting work, if there is one. Raises nothing that the job store can record."""
+
+    def close(self) -> None:
+        """Let go of what the lane holds."""
 
 
 class SearchLane:
@@ -41,6 +63,9 @@ class SearchLane:
         except Exception:
             log.exception("a batch of searches failed; they will be tried again")
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 class IngestLane:
     """Plans jobs and processes their chunks, one piece at a time."""
@@ -48,23 +73,27 @@ class IngestLane:
     def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
         self._context = context
         self._stopping = stopping
-        self._planner = Planner(
-            context.jobs,
-            context.doorbell,
-            context.sources.roots,
-            context.heart,
-            chunk_images=context.settings.chunk_images,
-        )
+        self._planner = Planner(context)
         self._chunks = ChunkRunner(context, stopping)
-        self._refusals = 0  # Times in a row that the vector store could not be reached.
+        self._refusals = 0  # Times in a row that the vector store, or a source, could not be reached.
+        self._look_again_s: float | None = None  # When the vector store, which was out of reach, is tried again.
+
+    def close(self) -> None:
+        """End the threads that look things up."""
+        self._planner.close()
+        self._chunks.close()
 
     def ring(self) -> None:
         """Do one plan step or one chunk."""
+        crash = self._context.crash
+        crash.reach("after_pop")
         try:
-            claim = None if self._stopping() else self._context.jobs.claim_ingest()
+            claim = None if self._stopping() or self._is_cut_off() else self._context.jobs.claim_ingest()
             if claim:
+                crash.reach("after_claim")
                 with self._context.heart.at_work():
                     self._do(claim)
+                crash.reach("after_accounting")
         except QueueUnavailable as error:
             log.warning("ingest waits for the job store; work in hand lapses with its lease: %s", error)
 
@@ -76,25 +105,74 @@ class IngestLane:
             if stopped.give_back:
                 jobs.give_back(claim, burn_attempt=False)
                 self._context.doorbell.ring(Lane.INGEST)
-        except VectorStoreUnavailable as error:
-            self._refusals += 1
-            pause_s = min(2.0**self._refusals, _LONGEST_PAUSE_S)
-            log.warning("job %s waits %.0f s for the vector store: %s", claim.job_id, pause_s, error.__cause__ or error)
-            jobs.give_back(claim, delay_s=pause_s, burn_attempt=False)
-        except QueueUnavailable:
-            raise
+        except tuple(_HELD_UP_BY) as error:
+            self._wait(claim, error)
+        except QueueUnavailable as error:
+            self._return_when_possible(claim, error)
+        except MissingExtra as error:  # No waiting installs it.
+            self._fail(claim, error)
         except SetupError as error:  # Of this machine, as when no decoder can be started; not of the job.
             log.warning("job %s: an attempt failed: %s", claim.job_id, error)
-            jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
+            # Files are not set aside for it. But a source that no worker here can list is to end its job.
+            is_plan, pause_s = isinstance(claim, PlanClaim), self._next_pause_s()
+            jobs.give_back(claim, delay_s=pause_s, burn_attempt=is_plan, waiting_for=WaitingFor.WORKER)
         except LookalikeError as error:
-            log.warning("job %s failed: %s", claim.job_id, error)
-            jobs.fail(claim, JobError(code=error.code, message=error.message))
+            self._fail(claim, error)
         except Exception:
             log.exception("job %s: an attempt failed", claim.job_id)
             jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
         else:
             self._refusals = 0
             self._follow(claim, receipt)
+
+    def _fail(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
+        log.warning("job %s failed: %s", claim.job_id, error)
+        self._context.jobs.fail(claim, JobError(code=error.code, message=error.message))
+
+    def _return_when_possible(self, claim: PlanClaim | ChunkClaim, error: QueueUnavailable) -> None:
+        """Give work back as soon as the job store answers again: waiting for the lease to lapse takes far longer."""
+        log.warning("work of job %s is given back once the job store is there: %s", claim.job_id, error)
+        gives_up_s = time.monotonic() + self._context.settings.lease_s
+        while True:
+            try:
+                self._context.jobs.give_back(claim, burn_attempt=False)
+            except QueueUnavailable:
+                if self._stopping() or time.monotonic() > gives_up_s:
+                    raise
+                self._context.heart.beat()
+                time.sleep(_LOOK_AGAIN_S)
+            else:
+                self._context.doorbell.ring(Lane.INGEST)
+                return
+
+    def _wait(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
+        """Give work back that something else holds up, for longer each time."""
+        what = _HELD_UP_BY[type(error)]
+        pause_s = self._next_pause_s()
+        log.warning("job %s waits %.0f s for the %s: %s", claim.job_id, pause_s, what, error.__cause__ or error)
+        if what is WaitingFor.VECTOR_STORE:
+            # It may be only this worker that cannot reach it. Then it is this worker that stands back, not the work.
+            self._look_again_s = time.monotonic() + pause_s
+            pause_s = min(pause_s, _RETRY_PAUSE_S)
+        self._context.jobs.give_back(claim, delay_s=pause_s, burn_attempt=False, waiting_for=what)
+
+    def _next_pause_s(self) -> float:
+        self._refusals += 1
+        return min(2.0**self._refusals, _LONGEST_PAUSE_S)
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether the vector store was out of reach and still is."""
+        if self._look_again_s is None:
+            return False
+        if time.monotonic() < self._look_again_s:
+            return True
+        try:
+            self._context.vectors.ping()
+        except VectorStoreUnavailable:
+            self._look_again_s = time.monotonic() + self._next_pause_s()
+            return True
+        self._look_again_s = None
+        return False
 
     def _plan(self, claim: PlanClaim) -> Receipt:
         if claim.attempts > self._context.settings.max_attempts:

@@ -20,6 +20,7 @@ from lookalike.records import ModelInfo
 from lookalike.settings import EngineKind, Settings
 from lookalike_worker.engines import Engine
 from lookalike_worker.engines.choose import Choice, choose
+from lookalike_worker.engines.halving import Halving
 from lookalike_worker.engines.hardware import Hardware, look
 from lookalike_worker.model_cache import ModelCache
 from lookalike_worker.weights import Source, fetch, load_file, source_of
@@ -56,7 +57,7 @@ def load_embedder(settings: Settings) -> Embedder:
         engine, info = _load_openvino(settings, choice, hardware)
     else:
         engine, info = _load_torch(settings, choice, hardware)
-    return Embedder(engine=engine, model=info, reason=choice.reason)
+    return Embedder(engine=Halving(engine), model=info, reason=choice.reason)
 
 
 def find_weights(settings: Settings) -> None:

@@ -26,6 +26,7 @@ from lookalike.errors import (
 )
 from lookalike.jobstore import SearchClaim
 from lookalike.records import Collection, Hit, JobError, Query, QueryResult, SearchResult, score
+from lookalike.remote import Fetched
 from lookalike.uploads import query_uri
 from lookalike.vectorstore import Found
 from lookalike_worker.context import Context
@@ -90,17 +91,8 @@ def _open(context: Context, search: _Search) -> None:
 
 def _embed(context: Context, searches: Sequence[_Search], keeper: Keeper) -> None:
     """Decode and embed the pictures of all searches together."""
-    futures: list[tuple[_Asked, Future[Decoded]]] = []
-    for asked in (asked for search in searches for asked in search.asked):
-        try:
-            uri = _picture(context, asked.query)
-        except LookalikeError as error:
-            asked.error = error
-        else:
-            if uri:
-                futures.append((asked, context.decoders.decode(uri)))
     pictures: list[tuple[_Asked, Decoded]] = []
-    for asked, future in futures:
+    for asked, future in _decoding(context, searches, keeper):
         try:
             pictures.append((asked, result_of(future, keeper.keep)))
         except LookalikeError as error:
@@ -119,6 +111,28 @@ def _embed(context: Context, searches: Sequence[_Search], keeper: Keeper) -> Non
             asked.error = EmbeddingInvalid()
         else:
             asked.vector = vector
+
+
+def _decoding(context: Context, searches: Sequence[_Search], keeper: Keeper) -> list[tuple[_Asked, Future[Decoded]]]:
+    """Begin to decode all pictures; those that lie in an object store are fetched first, side by side."""
+    found: list[tuple[_Asked, str, Future[Fetched] | None]] = []
+    for asked in (asked for search in searches for asked in search.asked):
+        try:
+            uri = _picture(context, asked.query)
+        except LookalikeError as error:
+            asked.error = error
+        else:
+            if uri:
+                found.append((asked, uri, context.remote.fetch(uri) if context.remote.is_remote(uri) else None))
+    decoding: list[tuple[_Asked, Future[Decoded]]] = []
+    for asked, uri, copy in found:
+        try:
+            readable = result_of(copy, keeper.keep).uri if copy else uri
+        except LookalikeError as error:
+            asked.error = error
+        else:
+            decoding.append((asked, context.decoders.decode(readable)))
+    return decoding
 
 
 def _picture(context: Context, query: Query) -> str | None:
@@ -222,6 +236,7 @@ def _answer(asked: _Asked, collection: Collection) -> QueryResult:
             sha256=found.image.sha256,
             width=found.image.width,
             height=found.image.height,
+            duplicate_of=found.image.duplicate_of,
             metadata=found.image.metadata,
         )
         for rank, found in enumerate(asked.hits, 1)

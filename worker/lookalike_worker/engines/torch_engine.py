@@ -4,21 +4,17 @@ Batches have fixed shapes, so that cuDNN picks its kernels once: a batch is fill
 padding gives is cut off. Pixels go to the device as bytes, a quarter of what floats take, and are normalised there.
 """
 
-import logging
 from typing import Final
 
 import numpy as np
 import torch
 from torch import nn
 
-from lookalike.errors import GPUOutOfMemory
 from lookalike.settings import Precision
 from lookalike_worker.engines import Pixels, Vectors
 from lookalike_worker.engines.choose import Choice
 from lookalike_worker.engines.hardware import Hardware
 from lookalike_worker.network import MEAN, STD
-
-log = logging.getLogger(__name__)
 
 _CUDA_BATCH: Final = 64  #: Keeps a GPU busy, and is short enough that a search beside an ingest does not wait long.
 _CPU_BATCH: Final = 8  #: Larger ones are no faster on a CPU, and only take memory.
@@ -47,30 +43,21 @@ class TorchEngine:
         self._mean = torch.tensor(MEAN, device=self._device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(STD, device=self._device).view(1, 3, 1, 1) * 255.0
         self.batch_images = batch_images or (_CUDA_BATCH if self._on_gpu else _CPU_BATCH)
-        self._limit = self.batch_images  #: Halved for good each time one did not fit into the memory.
         self._dim = self.embed(np.zeros((1, 224, 224, 3), np.uint8)).shape[1]
 
     def embed(self, images: Pixels) -> Vectors:
-        """Embed a batch; see `Engine`."""
-        rows: list[Vectors] = []
-        begin = 0
-        while begin < len(images):
-            batch = images[begin : begin + self._limit]
-            try:
-                rows.append(self._forward(batch))
-            except torch.OutOfMemoryError as error:
-                self._make_smaller(error)
-            else:
-                begin += len(batch)
-        return np.concatenate(rows) if rows else np.zeros((0, self._dim), np.float32)
-
-    def _make_smaller(self, error: torch.OutOfMemoryError) -> None:
-        if self._on_gpu:
-            torch.cuda.empty_cache()
-        if self._limit == 1:
-            raise GPUOutOfMemory from error
-        self._limit //= 2
-        log.warning("the memory of %s is too small: going on with batches of %d", self.device, self._limit)
+        """Embed a batch; see `Engine`. Raises `torch.OutOfMemoryError`, which `Halving` answers."""
+        if not len(images):
+            return np.zeros((0, self._dim), np.float32)
+        most = self.batch_images
+        try:
+            return np.concatenate(
+                [self._forward(images[begin : begin + most]) for begin in range(0, len(images), most)]
+            )
+        except torch.OutOfMemoryError:
+            if self._on_gpu:
+                torch.cuda.empty_cache()
+            raise
 
     @torch.inference_mode()
     def _forward(self, batch: Pixels) -> Vectors:
@@ -85,5 +72,10 @@ class TorchEngine:
         return result
 
     def _shape(self, images: int) -> int:
-        """Return the smallest of the shapes 1, 8 and the full batch that holds this many."""
-        return next(shape for shape in (1, min(8, self._limit), self._limit) if images <= shape)
+        """Return the smallest shape that holds this many: 1, or the full batch halved until it is 8."""
+        if images == 1:
+            return 1
+        shape = self.batch_images
+        while shape > 8 and shape // 2 >= images:
+            shape //= 2
+        return shape

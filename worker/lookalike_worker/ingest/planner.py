@@ -1,112 +1,175 @@
-"""The planner: lists a source, a bounded look-ahead at a time, and cuts it into chunks.
+"""The planner: lists a source, a bounded look-ahead at a time, and cuts what is new or changed into chunks.
 
 It stops when the look-ahead is full and is rung again when half of it is done, so neither Redis nor this process ever
 holds more of a listing than that. A listing left open is kept for the next step; a planner elsewhere, or one after a
-crash, opens it anew behind the cursor.
+crash, opens it anew behind the cursor. Unchanged files only move the cursor and a count. A dry run makes no chunks: all
+it finds is counted.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
-from lookalike.broker import Doorbell
-from lookalike.errors import LookalikeError
-from lookalike.jobstore import IngestItem, JobStore, Lane, PlanClaim, Receipt
-from lookalike.listing import Listed, list_folder
-from lookalike.records import Failure, FolderSource, IngestRequest, Stage, UploadSource
-from lookalike.roots import Roots
-from lookalike.uploads import upload_uri
-from lookalike_worker.heart import Heart
+from lookalike.jobstore import Change, IngestItem, Lane, Phase, PlanClaim, Planned, Receipt
+from lookalike.listing import Listed
+from lookalike.records import Failure, Stage
+from lookalike_worker.context import Context
+from lookalike_worker.ingest.comparing import Comparer, Verdict
+from lookalike_worker.ingest.forecast import Forecast
+from lookalike_worker.ingest.foresight import Foresight
+from lookalike_worker.ingest.ledger import failure_of
+from lookalike_worker.ingest.prune import Moves, Pruner
 from lookalike_worker.keeping import Keeper
+
+_REPORT_FILES: Final = 4_096  #: Unchanged files that may pass before they are reported...
+_REPORT_S: Final = 1.0  #: ...or this long, where no chunk is being filled meanwhile...
+_FLUSH_S: Final = 3.0  #: ...or this long: then what there is of a chunk goes, as of a slow listing.
+_LOOK_EVERY: Final = 64  #: Files between two looks at the clock.
+
+
+class PlanStopped(Exception):
+    """The job is cancelled or paused, or the claim is lost: the plan is not to be gone on with."""
 
 
 @dataclass
 class _Cut:
-    """The part of a listing that is gathered for the next chunk."""
+    """The part of a listing that is gathered for the next report: a chunk's items, and counts of the rest."""
 
+    cursor: str | None = None
     items: list[IngestItem] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    cursor: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    passed: int = 0
+    began_s: float = field(default_factory=time.monotonic)
 
     def take(self, listed: Listed) -> None:
-        if listed.error:
-            self.failures.append(failure_of(IngestItem(uri=listed.uri, name=listed.name), listed.error, Stage.LIST))
-        else:
-            self.items.append(IngestItem(uri=listed.uri, name=listed.name))
+        self.passed += 1
         self.cursor = listed.cursor
+        if listed.error:
+            item = IngestItem(uri=listed.uri, name=listed.name, metadata=listed.metadata)
+            self.failures.append(failure_of(item, listed.error, Stage.LIST))
 
-    def __len__(self) -> int:
-        return len(self.items) + len(self.failures)
+    def add(self, listed: Listed, change: Change) -> None:
+        self.items.append(IngestItem(uri=listed.uri, name=listed.name, change=change, metadata=listed.metadata))
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def is_due(self, chunk_images: int) -> bool:
+        if len(self.items) + len(self.failures) >= chunk_images:
+            return True
+        if not self.items and self.passed >= _REPORT_FILES:
+            return True
+        if self.passed % _LOOK_EVERY:
+            return False
+        waited_s = time.monotonic() - self.began_s
+        return waited_s >= _FLUSH_S or (not self.items and waited_s >= _REPORT_S)
+
+    def planned(self, foreseen: int) -> Planned:
+        return Planned(failures=tuple(self.failures), foreseen=foreseen, **self.counts)
 
 
 class Planner:
     """Turns plan claims into chunks."""
 
-    def __init__(self, jobs: JobStore, doorbell: Doorbell, roots: Roots, heart: Heart, *, chunk_images: int) -> None:
-        self._jobs = jobs
-        self._doorbell = doorbell
-        self._roots = roots
-        self._heart = heart
-        self._chunk_images = chunk_images
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="states")
+        self._comparer = Comparer(vectors=context.vectors, decoders=context.decoders, executor=self._executor)
+        self._foresight = Foresight(context)
+        self._pruner = Pruner(context)
+        self._forecast = Forecast(context.lister)
         self._keeper: Keeper | None = None  # Of the claim in hand; a listing that was kept open is older than it.
-        self._open: tuple[str, str | None, Iterator[Listed]] | None = None
+        self._open: tuple[str, str | None, Iterator[Verdict]] | None = None
 
     def plan(self, claim: PlanClaim) -> Receipt:
-        """Fill the look-ahead; raises `InvalidPath` or `FolderNotFound` where the source is not there."""
+        """Fill the look-ahead; raises `InvalidPath` and the like where the source is not there.
+
+        And `SourceEmpty` where everything would be removed, `SourceUnavailable` and `VectorStoreUnavailable`.
+        """
+        context = self._context
+        self._keeper = Keeper(context.jobs, context.heart, [claim], lease_s=context.settings.lease_s)
+        try:
+            finished = (
+                self._pruner.prune(claim, self._keep, self.add)
+                if claim.phase is Phase.PRUNE
+                else self._list(claim, self._keep)
+            )
+        except PlanStopped:
+            finished = False
+        return context.jobs.end_plan(claim, finished=finished)
+
+    def close(self) -> None:
+        """Drop the listing that was left open, and end the threads."""
+        self._open = None
+        self._forecast.close()
+        self._executor.shutdown(cancel_futures=True)
+
+    def _list(self, claim: PlanClaim, keep: Callable[[], None]) -> bool:
+        """Cut the listing until it ends or there is no room; returns whether it has ended."""
+        verdicts = self._verdicts(claim)
+        moves = self._moves(claim, keep)
+        chunk_images = self._context.settings.chunk_images
+        dry = claim.request.dry_run
         room: int | None = claim.room
-        self._keeper = Keeper(self._jobs, self._heart, [claim])
-        listing = self._listing(claim)
         cut = _Cut(cursor=claim.cursor)
-        while room and (listed := next(listing, None)):
-            self._keep()
+        while room:
+            verdict = next(verdicts, None)
+            if verdict is None:
+                break
+            listed, change = verdict
             cut.take(listed)
-            if len(cut) >= self._chunk_images:
-                room = self._add(claim, cut)
+            if listed.error is None:
+                if change is None:
+                    cut.count("unchanged")
+                elif dry:
+                    cut.count(
+                        "moved" if moves and change is Change.ADDED and moves.take(listed, keep) else change.value
+                    )
+                else:
+                    cut.add(listed, change)
+            if cut.passed % _LOOK_EVERY == 0:
+                keep()
+            if cut.is_due(chunk_images):
+                room = self._flush(claim, cut)
                 cut = _Cut(cursor=cut.cursor)
         if room == 0:
-            self._open = (claim.job_id, cut.cursor, listing)
-            return self._jobs.end_plan(claim, finished=False)
-        if room and len(cut):
-            room = self._add(claim, cut)
-        return self._jobs.end_plan(claim, finished=room is not None)
+            self._open = (claim.job_id, cut.cursor, verdicts)
+            return False
+        if room and cut.passed:
+            room = self._flush(claim, cut)
+        return room is not None
 
-    def _add(self, claim: PlanClaim, cut: _Cut) -> int | None:
-        room = self._jobs.add_chunk(claim, cut.items, cursor=cut.cursor, failures=cut.failures)
-        if cut.items and room is not None:
-            self._doorbell.ring(Lane.INGEST)
+    def _flush(self, claim: PlanClaim, cut: _Cut) -> int | None:
+        # Not before there is something to report: the listing of a small folder needs no forecast.
+        self._forecast.begin(claim)
+        return self.add(claim, cut.items, cut.cursor, cut.planned(self._forecast.tell(claim.job_id)))
+
+    def add(self, claim: PlanClaim, items: list[IngestItem], cursor: str | None, planned: Planned) -> int | None:
+        """Hand a chunk, or a report without one, to the job store; returns the room that is left, as that does."""
+        room = self._context.jobs.add_chunk(claim, items, cursor=cursor, planned=planned)
+        self._context.crash.reach("after_plan_chunk")
+        if items and room is not None:
+            self._context.doorbell.ring(Lane.INGEST)
         return room
+
+    def _verdicts(self, claim: PlanClaim) -> Iterator[Verdict]:
+        kept, self._open = self._open, None
+        if kept and kept[:2] == (claim.job_id, claim.cursor):
+            return kept[2]
+        listing = self._context.lister.list(claim.request, after=claim.cursor, keep=self._keep)
+        verdicts = self._comparer.compare(listing, claim.request, self._keep)
+        return self._foresight.settle(verdicts, claim.request, self._keep) if claim.request.dry_run else verdicts
+
+    def _moves(self, claim: PlanClaim, keep: Callable[[], None]) -> Moves | None:
+        if claim.request.dry_run and claim.request.sync:
+            return self._pruner.gone(claim, keep)
+        return None
 
     def _keep(self) -> None:
         if self._keeper:
             self._keeper.keep()
-
-    def _listing(self, claim: PlanClaim) -> Iterator[Listed]:
-        kept, self._open = self._open, None
-        if kept and kept[:2] == (claim.job_id, claim.cursor):
-            return kept[2]
-        return self._list(claim.request, claim.cursor)
-
-    def _list(self, request: IngestRequest, after: str | None) -> Iterator[Listed]:
-        match request.source:
-            case FolderSource() as source:
-                return list_folder(
-                    self._roots.resolve_folder(source.path),
-                    recursive=source.recursive,
-                    include=source.include,
-                    exclude=source.exclude,
-                    after=after,
-                    on_folder=self._keep,
-                )
-            case UploadSource() as source:
-                return _list_uploads(source, after)
-
-
-def _list_uploads(source: UploadSource, after: str | None) -> Iterator[Listed]:
-    files = list({file.sha256: file for file in source.files}.values())  # The same picture sent twice is one image.
-    begin = int(after) + 1 if after else 0
-    for position, file in enumerate(files[begin:], begin):
-        yield Listed(uri=upload_uri(file.sha256), name=file.name, cursor=str(position))
-
-
-def failure_of(item: IngestItem, error: LookalikeError, stage: Stage, *, attempts: int = 1) -> Failure:
-    """Write what a file failed by down as a line of the ledger."""
-    return Failure(uri=item.uri, code=error.code, message=error.message, stage=stage, attempts=attempts, name=item.name)
+            if self._keeper.lost or self._keeper.cancelled or self._keeper.paused:
+                raise PlanStopped
