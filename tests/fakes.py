@@ -12,19 +12,22 @@ from lookalike.errors import CollectionExists, CollectionNotFound, ImageNotFound
 from lookalike.jobstore import Lane, Limits
 from lookalike.jobstore.memory import MemoryJobStore
 from lookalike.records import Collection, CollectionRequest
+from lookalike.remote import Remote
 from lookalike.roots import image_id
 from lookalike.settings import Settings
 from lookalike.sources import Sources
+from lookalike.uploads.partials import Partials
 from lookalike.vectorstore import StoredImage
 from lookalike_web.app import create_app
 from lookalike_web.services import Services
+from lookalike_web.throttling import Throttle
 
 
 @dataclass
 class FakeVectorStore:
     """The part of `VectorStore` that the front end uses, in memory."""
 
-    known: dict[str, Collection] = field(default_factory=dict)
+    named: dict[str, Collection] = field(default_factory=dict)
     images: dict[str, dict[str, StoredImage]] = field(default_factory=dict)
     down: bool = False
 
@@ -37,13 +40,13 @@ class FakeVectorStore:
 
     def collections(self) -> list[Collection]:
         self._up()
-        return sorted(self.known.values(), key=lambda collection: collection.name)
+        return sorted(self.named.values(), key=lambda collection: collection.name)
 
     def collection(self, name: str) -> Collection:
         self._up()
-        if name not in self.known:
+        if name not in self.named:
             raise CollectionNotFound
-        return self.known[name]
+        return self.named[name]
 
     def count(self, name: str) -> int:
         self.collection(name)
@@ -51,13 +54,13 @@ class FakeVectorStore:
 
     def create(self, wanted: CollectionRequest) -> Collection:
         self._up()
-        if wanted.name in self.known:
+        if wanted.name in self.named:
             raise CollectionExists
-        return self.known.setdefault(wanted.name, Collection(**wanted.model_dump()))
+        return self.named.setdefault(wanted.name, Collection(**wanted.model_dump()))
 
     def drop(self, name: str) -> None:
         self.collection(name)
-        del self.known[name]
+        del self.named[name]
 
     def get(self, name: str, image_id: str) -> StoredImage:
         self.collection(name)
@@ -65,13 +68,20 @@ class FakeVectorStore:
             raise ImageNotFound
         return self.images[name][image_id]
 
+    def states(self, name: str, ids: Sequence[str], *, settled: bool) -> dict[str, StoredImage]:
+        """What a clean-up asks; a whole image has all that a row's state has."""
+        self._up()
+        assert settled, "a row that was written a moment ago counts"
+        stored = self.images.get(name, {})
+        return {key: stored[key] for key in ids if key in stored}
+
     def delete(self, name: str, ids: Sequence[str]) -> int:
         self.collection(name)
         return sum(self.images[name].pop(key, None) is not None for key in ids)
 
     def store(self, name: str, uri: str, *, sha256: str = "0" * 64, label: str = "") -> str:
         """Put an image in, as a worker would have."""
-        self.known.setdefault(name, Collection(name=name))
+        self.named.setdefault(name, Collection(name=name))
         image = StoredImage(
             id=image_id(uri),
             uri=uri,
@@ -121,7 +131,7 @@ class Web:
         return self.services.settings.roots[0]
 
     def close(self) -> None:
-        self.services.decoders.close()
+        self.services.close()
 
 
 def build_web(folder: Path, **changed: Any) -> Web:
@@ -137,6 +147,9 @@ def build_web(folder: Path, **changed: Any) -> Web:
         vectors=FakeVectorStore(),  # type: ignore[arg-type]
         roots=sources.roots,
         uploads=sources.uploads,
+        partials=Partials(sources.uploads, max_bytes=settings.max_archive_bytes),
         decoders=DecodePool(settings, processes=1),
+        remote=Remote(settings),
+        throttle=Throttle.connect(settings),
     )
     return Web(services, create_app(services).test_client())

@@ -1,8 +1,11 @@
 """/v1/collections and /v1/images."""
 
+import dataclasses
 import hashlib
 import io
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,53 @@ def test_images_have_ids_and_no_paths(web: Web, bad: str) -> None:
     store(web, "a.jpg", jpeg())
     for what in ("", "/thumbnail", "/content"):
         assert web.client.get(f"/v1/images/{bad}{what}").status_code == 404
+
+
+class Gallery(BaseHTTPRequestHandler):
+    """A web server with one picture, which counts how often it was asked."""
+
+    picture = jpeg((900, 600))
+    asked = 0
+
+    def do_GET(self) -> None:
+        Gallery.asked += 1
+        there = self.path == "/a.jpg"
+        self.send_response(200 if there else 404)
+        self.send_header("Content-Length", str(len(self.picture) if there else 0))
+        self.end_headers()
+        self.wfile.write(self.picture if there else b"")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_image_on_the_web_is_fetched_once_for_its_pictures(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gallery)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    web = build_web(tmp_path, url_ingest=True, fetch_private=True)
+    try:
+        place = f"http://127.0.0.1:{server.server_address[1]}"
+        image_id = web.vectors.store("default", f"{place}/a.jpg")
+        with Image.open(io.BytesIO(web.client.get(f"/v1/images/{image_id}/thumbnail").data)) as small:
+            assert (small.format, small.size) == ("WEBP", (320, 213))
+        content = web.client.get(f"/v1/images/{image_id}/content", buffered=True)
+        assert (content.data, content.mimetype) == (Gallery.picture, "image/jpeg")
+        assert Gallery.asked == 1
+        gone = web.vectors.store("default", f"{place}/b.jpg")
+        for what in ("thumbnail", "content"):
+            answer = web.client.get(f"/v1/images/{gone}/{what}")
+            assert (answer.status_code, answer.json["code"]) == (422, "url_http_error")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        web.close()
+
+
+def test_a_duplicate_names_the_image_it_shares_its_vector_with(web: Web) -> None:
+    image_id = store(web, "a.jpg", jpeg())
+    assert web.client.get(f"/v1/images/{image_id}").json["duplicate_of"] is None
+    kept = web.vectors.images["default"]
+    kept[image_id] = dataclasses.replace(kept[image_id], duplicate_of="1" * 32)
+    assert web.client.get(f"/v1/images/{image_id}").json["duplicate_of"] == "1" * 32

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -38,10 +39,16 @@ def finish_ingest(web: Web, failures: int = 0) -> str:
     chunk = web.jobs.claim_ingest()
     assert isinstance(chunk, ChunkClaim)
     lines = tuple(
-        Failure(uri=f"file:///{number}", code="file_empty", message="=no, bytes", stage=Stage.READ)
+        Failure(
+            uri=f"file:///{number}",
+            code="file_empty",
+            message="=no, bytes",
+            stage=Stage.READ,
+            metadata={"album": "spring"},
+        )
         for number in range(failures)
     )
-    web.jobs.account(chunk, ChunkOutcome(stored=1, failures=lines))
+    web.jobs.account(chunk, ChunkOutcome(added=1, failures=lines))
     return job_id
 
 
@@ -65,12 +72,15 @@ def result_of(*hits: dict[str, Any]) -> dict[str, Any]:
 def test_links_name_what_can_be_done_with_a_job(web: Web) -> None:
     queued = web.client.post("/v1/ingests", json={"source": {"type": "folder", "path": "."}}).json
     url = f"/v1/jobs/{queued['id']}"
-    assert queued["links"] == {"self": url, "cancel": f"{url}/cancel"}
+    possible = {"events", "cancel", "pause"}
+    assert queued["links"] == {"self": url} | {name: f"{url}/{name}" for name in possible}
+    paused = web.client.post(queued["links"]["pause"]).json
+    assert (paused["paused"], set(paused["links"])) == (True, {"self", "events", "cancel", "resume"})
     web.jobs.cancel(queued["id"])
 
     clean, failed = finish_ingest(web), finish_ingest(web, failures=2)
     assert set(web.client.get(f"/v1/jobs/{clean}").json["links"]) == {"self"}
-    assert web.client.get(f"/v1/jobs/{failed}").json["links"]["failures"] == f"/v1/jobs/{failed}/failures"
+    assert set(web.client.get(f"/v1/jobs/{failed}").json["links"]) == {"self", "failures", "retry"}
     succeeded = finish_search(web, result_of())
     assert web.client.get(f"/v1/jobs/{succeeded}").json["links"]["figure"] == f"/v1/jobs/{succeeded}/figure.png"
     broken = finish_search(web, JobError(code="model_mismatch", message="no"))
@@ -213,6 +223,7 @@ def test_the_whole_ledger_streams_as_ndjson_and_csv(web: Web) -> None:
         "stage": "read",
         "attempts": 1,
         "name": "",
+        "metadata": {"album": "spring"},
     }
     for table in (web.client.get(f"{url}?format=csv"), web.client.get(url, headers={"Accept": "text/csv"})):
         assert table.mimetype == "text/csv"
@@ -220,6 +231,7 @@ def test_the_whole_ledger_streams_as_ndjson_and_csv(web: Web) -> None:
         assert len(rows) == 2500
         assert rows[7]["uri"] == "file:///7"
         assert rows[7]["message"] == "'=no, bytes", "a spreadsheet must not take it for a formula"
+        assert json.loads(rows[7]["metadata"]) == {"album": "spring"}
 
 
 def test_the_ledger_comes_in_pages_on_demand(web: Web) -> None:
@@ -232,9 +244,27 @@ def test_the_ledger_comes_in_pages_on_demand(web: Web) -> None:
     assert rest["next_cursor"] is None
     assert len(web.client.get(url, headers={"Accept": "application/json"}).json["failures"]) == 5
     assert web.client.get(f"{url}?cursor=x").json["code"] == "invalid_parameter"
-    assert web.client.get(f"{url}?limit=3&format=csv").json["code"] == "invalid_parameter"
     assert web.client.get(f"{url}?format=xml").json["code"] == "invalid_request"
     assert web.client.get(url, headers={"Accept": "image/png"}).status_code == 406
+
+
+def test_lines_come_in_pages_too_each_naming_the_next(web: Web) -> None:
+    job_id = finish_ingest(web, failures=5)
+    for media in ("csv", "ndjson"):
+        url: str | None = f"/v1/jobs/{job_id}/failures?format={media}&limit=2"
+        seen: list[str] = []
+        while url:
+            answer = web.client.get(url)
+            assert media in answer.mimetype
+            lines = answer.text.splitlines()
+            rows = csv.DictReader(lines) if media == "csv" else map(json.loads, lines)
+            seen += [row["uri"] for row in rows]
+            following = re.fullmatch(r'<(.+)>; rel="next"', answer.headers.get("Link", ""))
+            url = following and following[1]
+            assert (url is None) == ("X-Next-Cursor" not in answer.headers)
+        assert seen == [f"file:///{number}" for number in range(5)]
+    page = web.client.get(f"/v1/jobs/{job_id}/failures?limit=2", headers={"Accept": "text/csv"})
+    assert (page.mimetype, len(page.text.splitlines())) == ("text/csv", 3)
 
 
 def test_the_figure_shows_what_is_there_and_leaves_blank_what_is_gone(web: Web) -> None:

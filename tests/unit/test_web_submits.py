@@ -4,9 +4,10 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
+from flask import Request
 from werkzeug.test import TestResponse
 
 from bad_files import BAD_FILES, jpeg
@@ -24,7 +25,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
     web = build_web(tmp_path, max_queries=3, max_limit=10, max_upload_images=3, max_upload_bytes=1 << 20)
     (web.root / "photos").mkdir()
     (web.root / "photos" / "a.jpg").write_bytes(jpeg())
-    web.vectors.known["default"] = Collection(name="default", model=MODEL)
+    web.vectors.named["default"] = Collection(name="default", model=MODEL)
     yield web
     web.close()
 
@@ -144,6 +145,14 @@ def test_a_full_disk_refuses_uploads_and_leaves_no_job(tmp_path: Path) -> None:
     assert refused(web.client.post("/v1/ingests", **form(jpeg()))) == (507, "insufficient_storage")
     assert not web.jobs.list_jobs().jobs
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+
+
+def test_a_disk_that_fills_while_a_form_arrives_refuses_it_too(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> BinaryIO:
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    monkeypatch.setattr(Request, "_get_file_stream", full)
+    assert refused(web.client.post("/v1/ingests", **form(jpeg()))) == (507, "insufficient_storage")
 
 
 def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:

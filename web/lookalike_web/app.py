@@ -8,10 +8,38 @@ from lookalike_web import auth, errors, guards, openapi, services, waiting
 from lookalike_web.parsing import MAX_FORM_FIELD_BYTES
 from lookalike_web.requests import FrontEndRequest
 from lookalike_web.services import Services
-from lookalike_web.views import collections, docs, health, images, ingests, jobs, searches
+from lookalike_web.views import (
+    collections,
+    controls,
+    docs,
+    events,
+    garbage,
+    health,
+    images,
+    ingests,
+    jobs,
+    outcomes,
+    searches,
+    uploads,
+)
 
 #: Form fields beside the images of a multipart request; more are refused before they are read.
 _SPARE_FORM_PARTS = 16
+
+_VIEWS = (
+    ingests,
+    uploads,
+    searches,
+    jobs,
+    controls,
+    events,
+    outcomes,
+    collections,
+    images,
+    garbage,
+    health,
+    docs,
+)
 
 
 def create_app(parts: Services) -> Flask:
@@ -31,7 +59,7 @@ def create_app(parts: Services) -> Flask:
     guards.register(app, settings)
     auth.register(app, settings)
     errors.register(app)
-    for module in (ingests, searches, jobs, collections, images, health, docs):
+    for module in _VIEWS:
         app.register_blueprint(module.blueprint)
     app.extensions[docs.EXTENSION] = openapi.build(app, version=version("lookalike"))
     return app

@@ -64,6 +64,12 @@ class URITooLong(errors.LookalikeError):
     code = "uri_too_long"
 
 
+class Busy(errors.LookalikeError):
+    """Too many clients wait for jobs at the moment. Ask for the job from time to time, or connect again later."""
+
+    code = "busy"
+
+
 class NotReady(errors.LookalikeError):
     """The service cannot do its work yet. `checks` says which part is missing."""
 
@@ -76,15 +82,20 @@ STATUS: Final[Mapping[type[errors.LookalikeError], HTTPStatus]] = {
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     BadHost: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.URLIngestDisabled: HTTPStatus.FORBIDDEN,
     RouteNotFound: HTTPStatus.NOT_FOUND,
     errors.FolderNotFound: HTTPStatus.NOT_FOUND,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
     errors.CollectionNotFound: HTTPStatus.NOT_FOUND,
     errors.ImageNotFound: HTTPStatus.NOT_FOUND,
+    errors.UploadNotFound: HTTPStatus.NOT_FOUND,
     MethodRefused: HTTPStatus.METHOD_NOT_ALLOWED,
     NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.CollectionExists: HTTPStatus.CONFLICT,
     errors.ModelMismatch: HTTPStatus.CONFLICT,
+    errors.JobNotFinal: HTTPStatus.CONFLICT,
+    errors.UploadConflict: HTTPStatus.CONFLICT,
+    errors.SourceEmpty: HTTPStatus.CONFLICT,
     errors.JobExpired: HTTPStatus.GONE,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TooManyItems: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -93,10 +104,17 @@ STATUS: Final[Mapping[type[errors.LookalikeError], HTTPStatus]] = {
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ManifestInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ArchiveInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ArchiveTooLarge: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UploadMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     errors.VectorStoreRejected: HTTPStatus.BAD_GATEWAY,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.VectorStoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SourceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InsufficientStorage: HTTPStatus.INSUFFICIENT_STORAGE,
 }
@@ -167,9 +185,11 @@ def respond(problem: Problem) -> Response:
 
 
 def _on_lookalike_error(error: errors.LookalikeError) -> Response:
-    problem = Problem(error)
+    members = {"offset": error.offset} if isinstance(error, errors.UploadConflict) else {}
+    problem = Problem(error, members=members)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("%s %s: %s", request.method, request.path, error.message, exc_info=error)
+        # Where nothing is behind it, it was refused on purpose, and a traceback would only fill the log.
+        log.warning("%s %s: %s", request.method, request.path, error.message, exc_info=error.__cause__ and error)
     return respond(problem)
 
 

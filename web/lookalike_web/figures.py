@@ -1,18 +1,20 @@
 """The figure of a finished search: fetches the pictures, and leaves the drawing to `lookalike.figure`."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from lookalike.errors import CollectionNotFound, ImageError, ImageNotFound
+from lookalike.errors import CollectionNotFound, ImageError, ImageNotFound, LookalikeError
 from lookalike.figure import MAX_HITS, MAX_ROWS, FigureHit, FigureRow, draw_figure
 from lookalike.records import JobRecord, QueryResult, SearchResult
 from lookalike.uploads import query_uri
 from lookalike_web.services import Services
 
 Thumbnails = Mapping[str, Future[bytes]]
+
+_THREADS = 8  #: Pictures that are waited for at a time; those that are elsewhere have to be fetched.
 
 
 def draw(services: Services, record: JobRecord) -> bytes:
@@ -46,7 +48,8 @@ def _source(services: Services, collection: str, query: Mapping[str, Any]) -> st
 
 
 def _request(services: Services, uris: Iterable[str]) -> Thumbnails:
-    return {uri: services.decoders.thumbnail(uri) for uri in uris}
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return {uri: threads.submit(lambda uri: services.thumbnail(uri).result(), uri) for uri in uris}
 
 
 def _row(answer: QueryResult, source: str | None, thumbnails: Thumbnails) -> FigureRow:
@@ -72,5 +75,5 @@ def _picture(thumbnails: Thumbnails, uri: str | None) -> bytes | None:
         return None
     try:
         return thumbnails[uri].result()
-    except ImageError:
+    except LookalikeError:  # It is gone, broken, or where it is cannot be reached.
         return None

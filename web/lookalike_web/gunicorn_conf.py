@@ -52,9 +52,9 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """End the decoder processes with the process that started them."""
+    """End the decoder processes and fetches with the process that started them."""
     app = getattr(worker, "wsgi", None)  # The master, which calls this too, has none.
     if app is not None:
         from lookalike_web.services import EXTENSION  # As above.
 
-        app.extensions[EXTENSION].decoders.close()
+        app.extensions[EXTENSION].close()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -44,4 +45,6 @@ def csv_lines(found: Iterable[FailurePage]) -> Iterator[str]:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

@@ -22,12 +22,35 @@ from lookalike.records import IngestResult, Record, SearchResult
 from lookalike_web.auth import PROTECTED_PREFIX
 from lookalike_web.errors import PROBLEM_JSON, NotAcceptable, UnsupportedMediaType, status_of, title_of
 from lookalike_web.fielddocs import field_docs, value_docs
-from lookalike_web.parsing import IMAGE_PART, MULTIPART, read_query
+from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, MULTIPART, read_query
 
 JSON: Final = "application/json"
 _OPERATION: Final = "__lookalike_operation__"
-TAGS: Final = ("ingests", "searches", "jobs", "collections", "images", "service")  #: In the order of a first use.
+TAGS: Final = (
+    "ingests",
+    "uploads",
+    "searches",
+    "jobs",
+    "collections",
+    "images",
+    "service",
+)  #: In the order of a first use.
 _REF: Final = "#/components/schemas/{model}"
+
+#: The schemas of file parts.
+_PARTS: Final[Mapping[str, Any]] = {
+    IMAGE_PART: {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "string", "contentMediaType": "image/*"},
+        "description": "A picture's file; repeat the part for more.",
+    },
+    ARCHIVE_PART: {
+        "type": "string",
+        "contentMediaType": "application/octet-stream",
+        "description": "A zip, tar or tar.gz of pictures; instead of `image`.",
+    },
+}
 
 T = TypeVar("T")
 View = Callable[..., Response | str]
@@ -43,6 +66,7 @@ class ProblemDetails(BaseModel):
     code: str
     request_id: str  #: Also in the X-Request-ID header and in the service's log.
     instance: str
+    offset: int | None = None  #: With `upload_conflict`: where the upload stands.
     errors: list[dict[str, str]] = []  #: With `invalid_request`: what is wrong with which field (`loc`, `msg`).
 
 
@@ -68,7 +92,9 @@ class Operation:
     errors: tuple[type[LookalikeError], ...] = ()  #: Beside those that every endpoint has.
     query: type[Record] = NoQuery
     json: type[BaseModel] | None = None
-    form: type[BaseModel] | None = None  #: The fields of a multipart request beside its images.
+    form: type[BaseModel] | None = None  #: The fields of a multipart request beside its files.
+    files: tuple[str, ...] = (IMAGE_PART,)  #: The names its file parts may have.
+    raw: str | None = None  #: The media type of a body that is taken as it is.
     headers: Mapping[str, str] = field(default_factory=dict)  #: Request headers with their meaning.
     example: JsonValue = None  #: A JSON body.
 
@@ -214,20 +240,20 @@ def _request_content(operation: Operation, schemas: dict[str, Any]) -> dict[str,
         if operation.example is not None:
             content[JSON]["example"] = operation.example
     if operation.form:
-        fields = schemas[operation.form.__name__]
-        images = {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "string", "contentMediaType": "image/*"},
-            "description": "A picture's file; repeat the part for more.",
-        }
-        schema = {
-            **fields,
-            "properties": {IMAGE_PART: images, **fields["properties"]},
-            "required": [IMAGE_PART, *fields.get("required", ())],
-        }
-        content[MULTIPART] = {"schema": schema, "encoding": {IMAGE_PART: {"contentType": "image/*"}}}
+        content[MULTIPART] = _form_content(operation, schemas[operation.form.__name__])
+    if operation.raw:
+        content[operation.raw] = {"schema": {}}
     return content
+
+
+def _form_content(operation: Operation, fields: dict[str, Any]) -> dict[str, Any]:
+    parts = {name: _PARTS[name] for name in operation.files}
+    one = [{"required": [name]} for name in operation.files]
+    needed = {"required": [*operation.files, *fields.get("required", ())]} if len(one) == 1 else {"oneOf": one}
+    return {
+        "schema": {**fields, "properties": {**parts, **fields["properties"]}, **needed},
+        "encoding": {IMAGE_PART: {"contentType": "image/*"}},
+    }
 
 
 def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
@@ -237,12 +263,12 @@ def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
         if answer.media:
             responses[str(status)]["content"] = {media: _body(answer, media) for media in answer.media}
     general: tuple[type[LookalikeError], ...] = (InvalidRequest, NotAcceptable, LookalikeError)
-    if operation.json or operation.form:
+    if operation.json or operation.form or operation.raw:
         general = (*general, PayloadTooLarge, UnsupportedMediaType)
     if rule.rule.startswith(PROTECTED_PREFIX):
         general = (*general, Unauthorized)
     codes: dict[int, list[str]] = {}
-    for error in (*operation.errors, *general):
+    for error in dict.fromkeys((*operation.errors, *general)):
         codes.setdefault(status_of(error), []).append(error.code)
     for status in sorted(codes):
         responses[str(status)] = {

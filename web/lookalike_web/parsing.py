@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 from flask import request
@@ -13,13 +13,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from lookalike.errors import InvalidParameter, InvalidRequest, PayloadTooLarge, TooManyItems
 from lookalike.jobstore import Idempotency
+from lookalike.uploads.space import full_disk_refused
 from lookalike_web.errors import Problem, UnsupportedMediaType
 from lookalike_web.wording import error_lines, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
 MULTIPART: Final = "multipart/form-data"
-IMAGE_PART: Final = "image"
+IMAGE_PART: Final = "image"  #: A picture; may be repeated.
+ARCHIVE_PART: Final = "archive"  #: A zip or tar of pictures; comes alone.
 MAX_JSON_BYTES: Final = 16 << 20  #: Room for the longest list of query vectors, not for more.
 MAX_FORM_FIELD_BYTES: Final = 500_000  #: All fields of a form together, the images apart.
 MAX_ERRORS: Final = 20  #: Lines in the `errors` of one answer.
@@ -69,16 +71,28 @@ def read_query(model: type[Model]) -> Model:
 
 def read_images(*, at_most: int, limit_name: str) -> list[FileStorage]:
     """Return the `image` parts of a multipart request: at least one, and nothing but those."""
+    return read_files((IMAGE_PART,), at_most=at_most, limit_name=limit_name)[1]
+
+
+def read_files(allowed: Sequence[str], *, at_most: int, limit_name: str) -> tuple[str, list[FileStorage]]:
+    """Return the file parts of a multipart request with the name they share; at least one, and one alone of archives.
+
+    `allowed` are the names that a part may have.
+    """
     _bounded_form()
-    unknown = sorted(set(request.files) - {IMAGE_PART})
+    names = sorted(set(request.files))
+    unknown = [name for name in names if name not in allowed]
+    words = " or ".join(f"`{name}`" for name in allowed)
     if unknown:
-        raise InvalidRequest(f"Unknown file part `{shown(unknown[0])}`. Images are sent as parts named `{IMAGE_PART}`.")
-    images = request.files.getlist(IMAGE_PART)
-    if not images:
-        raise InvalidRequest(f"There is no image in the request. Send each as a file part named `{IMAGE_PART}`.")
-    if len(images) > at_most:
-        raise TooManyItems(f"The request has {len(images)} images, and at most {at_most} are taken ({limit_name}).")
-    return images
+        raise InvalidRequest(f"Unknown file part `{shown(unknown[0])}`. Files are sent as parts named {words}.")
+    if not names:
+        raise InvalidRequest(f"There is no file in the request. Send each as a part named {words}.")
+    files = request.files.getlist(names[0])
+    if len(names) > 1 or (names == [ARCHIVE_PART] and len(files) > 1):
+        raise InvalidRequest("A request has either parts named `image`, or one part named `archive`.")
+    if len(files) > at_most:
+        raise TooManyItems(f"The request has {len(files)} images, and at most {at_most} are taken ({limit_name}).")
+    return names[0], files
 
 
 def read_idempotency(kind: str, content: BaseModel, *, ignoring: Iterable[str] = ()) -> Idempotency | None:
@@ -136,7 +150,8 @@ def _depth(value: Any) -> int:
 def _bounded_form() -> MultiDict[str, str]:
     """Read the form and its files, and say which limit it breaks where it breaks one."""
     try:
-        return request.form
+        with full_disk_refused():  # Larger parts are put aside while they arrive.
+            return request.form
     except RequestEntityTooLarge as error:
         limit = request.max_content_length
         if limit is not None and (request.content_length or 0) > limit:

@@ -34,16 +34,27 @@ def job_url(job_id: str) -> str:
 
 def present_job(record: JobRecord) -> JobRecord:
     """Return a job with its links, and its hits with the addresses of their thumbnails."""
+    result = record.result and (_with_thumbnails(record.result) if "queries" in record.result else record.result)
+    return record.model_copy(update={"links": _links(record), "result": result})
+
+
+def _links(record: JobRecord) -> dict[str, str]:
+    """Name what can be done with a job as it stands."""
     url = job_url(record.id)
-    links = {"self": url}
-    if not record.state.final and not record.cancel_requested:
-        links["cancel"] = f"{url}/cancel"
-    if record.kind is JobKind.INGEST and record.progress.failed:
-        links["failures"] = f"{url}/failures"
+    ingest = record.kind is JobKind.INGEST
+    live = not record.state.final
+    possible = {
+        "events": live,
+        "cancel": live and not record.cancel_requested,
+        "pause": ingest and live and not record.cancel_requested and not record.paused,
+        "resume": ingest and live and not record.cancel_requested and record.paused,
+        "failures": ingest and record.progress.failed > 0,
+        "retry": ingest and not live and record.progress.failed > 0,
+    }
+    links = {"self": url} | {name: f"{url}/{name}" for name, there in possible.items() if there}
     if record.kind is JobKind.SEARCH and record.state is JobState.SUCCEEDED:
         links["figure"] = f"{url}/figure.png"
-    result = record.result and (_with_thumbnails(record.result) if "queries" in record.result else record.result)
-    return record.model_copy(update={"links": links, "result": result})
+    return links
 
 
 def present_image(image: StoredImage, *, collection: str) -> Image:
@@ -56,6 +67,7 @@ def present_image(image: StoredImage, *, collection: str) -> Image:
         size=image.size,
         width=image.width,
         height=image.height,
+        duplicate_of=image.duplicate_of,
         metadata=image.metadata,
         thumbnail_url=thumbnail_url(image.id, image.sha256, collection),
         content_url=f"/v1/images/{image.id}/content?collection={quote(collection)}",

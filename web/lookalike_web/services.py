@@ -1,5 +1,6 @@
 """What the views work with. `wsgi.py` builds it for the service, the tests build theirs with fakes."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -7,11 +8,14 @@ from flask import current_app
 
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import JobStore, Lane
-from lookalike.roots import Roots
+from lookalike.remote import Remote
+from lookalike.roots import OpenedFile, Roots
 from lookalike.settings import Settings
 from lookalike.sources import Sources
 from lookalike.uploads import UploadStore
+from lookalike.uploads.partials import Partials
 from lookalike.vectorstore import VectorStore
+from lookalike_web.throttling import Throttle
 
 EXTENSION = "lookalike"
 
@@ -33,7 +37,31 @@ class Services:
     vectors: VectorStore
     roots: Roots
     uploads: UploadStore
+    partials: Partials
     decoders: DecodePool
+    remote: Remote
+    throttle: Throttle | None = None  #: None sets no limit.
+
+    def open(self, uri: str) -> OpenedFile:
+        """Open an image, wherever it is; raises `ImageError` classes, and `SourceUnavailable`. The caller closes it."""
+        return self.sources.open(self._here(uri))
+
+    def thumbnail(self, uri: str) -> Future[bytes]:
+        """Make a small picture of an image, wherever it is; raises as `open` does, now or with its result."""
+        return self.decoders.thumbnail(self._here(uri))
+
+    def probe(self, uri: str) -> None:
+        """Look at an image's header, wherever it is; raises as `open` does, and what is wrong with it."""
+        self.decoders.probe(self._here(uri)).result()
+
+    def close(self) -> None:
+        """End what was started: decoders and fetches."""
+        self.decoders.close()
+        self.remote.close()
+
+    def _here(self, uri: str) -> str:
+        """Return the URI of an image on this machine: its own, or that of its copy, which is fetched if need be."""
+        return self.remote.ensure(uri) if self.remote.is_remote(uri) else uri
 
     @property
     def sources(self) -> Sources:

@@ -1,20 +1,25 @@
-"""The last step of every submit: the record first, then the doorbell, then perhaps a wait."""
+"""The steps of every submit: the sender's limit, a repeat's answer, the checks, the record, the doorbell, a wait."""
 
+from collections.abc import Callable
 from typing import Final
 
 from flask import Response
 
-from lookalike.errors import IdempotencyConflict, QueueFull, QueueUnavailable
+from lookalike.errors import IdempotencyConflict, PayloadTooLarge, QueueFull, QueueUnavailable, RateLimited
 from lookalike.jobstore import Lane
-from lookalike.records import IngestRequest, JobKind, SearchRequest
+from lookalike.records import IngestRequest, JobKind, JobRecord, SearchRequest
 from lookalike_web.parsing import read_idempotency
 from lookalike_web.presenting import job_response, job_url
 from lookalike_web.services import services
+from lookalike_web.throttling import sender
 from lookalike_web.waiting import preferred_wait_s, wait_gate
 
 LANES: Final = {JobKind.INGEST: Lane.INGEST, JobKind.SEARCH: Lane.SEARCH}
 
-ERRORS: Final = (IdempotencyConflict, QueueUnavailable, QueueFull)
+#: A job's request as it is stored. Redis holds those of all waiting jobs, whose number is bounded: so are their bytes.
+MAX_REQUEST_BYTES: Final = 4 << 20
+
+ERRORS: Final = (IdempotencyConflict, PayloadTooLarge, RateLimited, QueueUnavailable, QueueFull)
 
 #: Request headers of every submit, for its declaration.
 HEADERS: Final = {
@@ -23,18 +28,50 @@ HEADERS: Final = {
 }
 
 
-def submit(kind: JobKind, content: IngestRequest | SearchRequest, *, wait_s: float | None = None) -> Response:
+def admit() -> None:
+    """Count a submit against its sender's limit, before its body is read; raises `RateLimited` as a problem."""
+    if throttle := services().throttle:
+        throttle.admit(sender())
+
+
+def submit(
+    kind: JobKind,
+    content: IngestRequest | SearchRequest,
+    *,
+    check: Callable[[], None] = lambda: None,
+    wait_s: float | None = None,
+) -> Response:
     """Create a job and answer it: 202, or 200 where it is final by the time of the answer.
 
-    `wait_s` is the waiting time stated in the body; without one, that of the Prefer header counts.
+    `check` looks at what the request names, and raises where that cannot be used; a repeated request is not checked
+    again, since its job is there already. `wait_s` is the waiting time stated in the body; without one, that of the
+    Prefer header counts.
     """
-    idempotency = read_idempotency(kind, content, ignoring={"wait"})
-    record, created = services().jobs.create(kind, content, idempotency=idempotency)
-    if created:
-        services().doorbell.ring(LANES[kind])
+    record = _accept(kind, content, check)
     preferred = preferred_wait_s()
     record = wait_gate().wait(record, timeout_s=wait_s or preferred or 0)
     headers = {"Location": job_url(record.id)}
     if preferred is not None and not wait_s:
         headers["Preference-Applied"] = f"wait={preferred}"
     return job_response(record, status=200 if record.state.final else 202, headers=headers)
+
+
+def _accept(kind: JobKind, content: IngestRequest | SearchRequest, check: Callable[[], None]) -> JobRecord:
+    jobs = services().jobs
+    idempotency = read_idempotency(kind, content, ignoring={"wait"})
+    if idempotency and (known := jobs.find_idempotent(idempotency.key)):
+        job_id, digest = known
+        if digest != idempotency.digest:
+            raise IdempotencyConflict
+        return jobs.get(job_id)
+    check()
+    size = len(content.model_dump_json(exclude_none=True).encode())
+    if size > MAX_REQUEST_BYTES:
+        raise PayloadTooLarge(
+            f"A job's request may have at most {MAX_REQUEST_BYTES} bytes as JSON, and this one has {size}. "
+            "Send long lists as a manifest, or split them."
+        )
+    record, created = jobs.create(kind, content, idempotency=idempotency)
+    if created:
+        services().doorbell.ring(LANES[kind])
+    return record

@@ -1,8 +1,9 @@
-"""Long-polls: which ones may wait, for how long, and when they are let go."""
+"""Long-polls and streams of events: how many may wait, for how long, and when they are let go."""
 
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from threading import BoundedSemaphore
 from typing import Final, cast
 
@@ -45,6 +46,14 @@ class WaitGate:
             return self._wait(record, deadline=time.monotonic() + min(timeout_s, self._max_wait_s))
         finally:
             self._slots.release()
+
+    def enter(self) -> Callable[[], None] | None:
+        """Take a slot for a stream of events; returns what gives it back, None where no slot is free."""
+        if not self._slots.acquire(blocking=False):
+            return None
+        held = ExitStack()  # A slot that is given back twice would be two.
+        held.callback(self._slots.release)
+        return held.close
 
     def _wait(self, record: JobRecord, *, deadline: float) -> JobRecord:
         while not record.state.final and not self.stopping() and (left := deadline - time.monotonic()) > 0:

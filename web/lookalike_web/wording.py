@@ -8,6 +8,8 @@ from pydantic import ValidationError
 _NAME_RULE: Final = "A name begins with a letter and has letters, digits and single underscores, 48 at most"
 _NAMED: Final = ("collection", "name")  #: The fields that hold a collection's name.
 
+_TAGGED: Final = "source"  #: The field whose `type` says what it is.
+
 _SENTENCES: Final[Mapping[str, str]] = {
     "extra_forbidden": "`{field}` is not a field of this request; /docs lists them",
     "missing": "`{field}` is needed",
@@ -29,8 +31,11 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "tuple_type": "`{field}` must be a list",
     "dict_type": "`{field}` must be an object",
     "model_type": "`{field}` must be an object",
+    "model_attributes_type": "`{field}` must be an object",
     "literal_error": "`{field}` must be {expected}",
     "enum": "`{field}` must be {expected}",
+    "union_tag_invalid": "`{field}.type` must be {expected_tags}",
+    "union_tag_not_found": "`{field}.type` is needed",
     "greater_than_equal": "`{field}` must be {ge} or more",
     "less_than_equal": "`{field}` must be {le} or less",
     "value_error": "`{field}`: {error}",
@@ -51,7 +56,9 @@ def _is_inside(place: Sequence[int | str], other: Sequence[int | str]) -> bool:
 
 
 def _path(loc: Sequence[int | str]) -> str:
-    return ".".join(map(str, loc))
+    """Write a place as its client wrote it, without the name of the kind of source that pydantic puts into it."""
+    after = (None, *loc)
+    return ".".join(str(part) for part, parent in zip(loc, after, strict=False) if parent != _TAGGED)
 
 
 def _sentence(line: Mapping[str, Any]) -> str:
@@ -61,6 +68,8 @@ def _sentence(line: Mapping[str, Any]) -> str:
     facts = {**line.get("ctx", {}), "field": shown(_path(loc))}
     if facts.get("expected") == "False":
         facts["expected"] = "false"  # As JSON has it.
+    if kind == "value_error" and not loc:
+        return str(facts["error"])  # About fields that do not go together.
     return _SENTENCES.get(kind, f"`{{field}}` cannot be used ({kind})").format_map(facts)
 
 

@@ -3,11 +3,14 @@
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore.redis import RedisJobStore
+from lookalike.remote import Remote
 from lookalike.settings import Settings
 from lookalike.sources import Sources
+from lookalike.uploads.partials import Partials
 from lookalike.vectorstore import VectorStore
 from lookalike_web.app import create_app
 from lookalike_web.services import Services
+from lookalike_web.throttling import Throttle
 
 #: Thumbnails and probes; each is a process of its own, started when it is first needed.
 DECODE_PROCESSES = 2
@@ -23,7 +26,10 @@ def build_services(settings: Settings) -> Services:
         vectors=VectorStore.connect(settings),
         roots=sources.roots,
         uploads=sources.uploads,
+        partials=Partials(sources.uploads, max_bytes=settings.max_archive_bytes),
         decoders=DecodePool(settings, processes=DECODE_PROCESSES),
+        remote=Remote.from_settings(settings),
+        throttle=Throttle.connect(settings),
     )
 
 

@@ -78,6 +78,8 @@ def curl_example(method: str, url: str, item: Mapping[str, Any]) -> str:
         return f"curl {address} --json '{json.dumps(example)}'"
     if MULTIPART in content:
         return f"curl {address} -F image=@a.jpg -F image=@b.jpg"
+    if raw := next(iter(content), None):
+        return f"curl{flags} {address} -H 'Content-Type: {raw}' -H 'Upload-Offset: 0' --data-binary @piece"
     return f"curl{flags} {address}"
 
 

@@ -60,6 +60,10 @@ class LimitFacts(Record):
     max_queries: int
     max_limit: int
     max_waiting_jobs: int
+    max_urls: int
+    max_archive_bytes: int
+    rate_limit: int  #: Submits a minute; 0 is no limit.
+    event_stream_s: float
 
 
 class Info(Record):
@@ -71,6 +75,9 @@ class Info(Record):
     workers: tuple[WorkerFacts, ...]
     default_collection: str
     roots: int  #: How many folders the service may read; 0 takes uploads only.
+    object_roots: int  #: How many prefixes of object stores it may read.
+    url_ingest: bool  #: Whether it fetches addresses.
+    webhooks: bool  #: Whether it calls webhooks.
     api_key_required: bool
     limits: LimitFacts
 
@@ -126,6 +133,9 @@ def get_info() -> Response:
         workers=tuple(WorkerFacts(**worker.model_dump(include=set(WorkerFacts.model_fields))) for worker in workers),
         default_collection=settings.collection,
         roots=len(settings.roots),
+        object_roots=len(settings.object_roots),
+        url_ingest=settings.url_ingest,
+        webhooks=settings.webhook_secret is not None,
         api_key_required=bool(settings.api_keys),
         limits=LimitFacts(**settings.model_dump(include=set(LimitFacts.model_fields))),
     )

@@ -91,7 +91,7 @@ def delete_image(query: ImageQuery, image_id: str) -> Response:
             200: Answer(description="The picture, small, as WebP and without its metadata.", media=("image/webp",)),
             304: Answer(description="The client's copy is still right.", media=()),
         },
-        errors=(*_STORE_ERRORS, errors.FileMissing, errors.ImageError),
+        errors=(*_STORE_ERRORS, errors.FileMissing, errors.ImageError, errors.SourceUnavailable),
     )
 )
 def get_thumbnail(query: ThumbnailQuery, image_id: str) -> Response:
@@ -104,7 +104,7 @@ def get_thumbnail(query: ThumbnailQuery, image_id: str) -> Response:
         response.status_code = 304
         return response
     try:
-        response.set_data(services().decoders.thumbnail(image.uri).result())
+        response.set_data(services().thumbnail(image.uri).result())
     except errors.FileMissing as error:
         raise _gone(error) from error
     return response
@@ -121,7 +121,13 @@ def get_thumbnail(query: ThumbnailQuery, image_id: str) -> Response:
             206: Answer(description="The part of them that Range asks for.", media=("image/*",)),
             304: Answer(description="The client's copy is still right.", media=()),
         },
-        errors=(*_STORE_ERRORS, errors.FileMissing, errors.ImageError, RangeNotSatisfiable),
+        errors=(
+            *_STORE_ERRORS,
+            errors.FileMissing,
+            errors.ImageError,
+            errors.SourceUnavailable,
+            RangeNotSatisfiable,
+        ),
     )
 )
 def get_content(query: ImageQuery, image_id: str) -> WerkzeugResponse:
@@ -131,7 +137,7 @@ def get_content(query: ImageQuery, image_id: str) -> WerkzeugResponse:
     """
     image, _ = _find(query, image_id)
     try:
-        opened = services().sources.open(image.uri)
+        opened = services().open(image.uri)
     except errors.FileMissing as error:
         raise _gone(error) from error
     return _stream(opened, name=image.name)

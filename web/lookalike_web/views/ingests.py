@@ -1,34 +1,44 @@
-"""`/v1/ingests`: a folder the service can read itself, or images that come with the request."""
+"""`/v1/ingests`: from a place the service can read itself, or with files that come with the request."""
+
+from typing import Annotated, Any
 
 from flask import Blueprint, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lookalike import errors
 from lookalike.records import (
+    ArchiveSource,
     CollectionName,
-    FolderSource,
     IngestRequest,
     JobKind,
     JobRecord,
     Metadata,
+    Priority,
     Record,
+    Source,
     UploadSource,
+    Webhook,
 )
-from lookalike.vectorstore import check_metadata
 from lookalike_web import submitting
 from lookalike_web.openapi import Answer, Operation, operation
-from lookalike_web.parsing import is_multipart, read_form, read_images, read_json
+from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, is_multipart, read_files, read_form, read_json
 from lookalike_web.services import services
+from lookalike_web.sourcing import check_ingest
 from lookalike_web.submitting import submit
 from lookalike_web.uploading import keep
 
 blueprint = Blueprint("ingests", __name__)
 
 
-class FolderIngest(IngestRequest):
+def _folder_by_default(value: object) -> object:
+    return {"type": "folder", **value} if isinstance(value, dict) else value
+
+
+class JSONIngest(IngestRequest):
     """Body of `POST /v1/ingests` as JSON."""
 
-    source: FolderSource  # Uploads come as multipart, where their bytes are.
+    #: Where the images are. Without a `type` it is a folder.
+    source: Annotated[Source, BeforeValidator(_folder_by_default)]
 
 
 class IngestForm(Record):
@@ -36,14 +46,20 @@ class IngestForm(Record):
 
     collection: CollectionName = "default"
     metadata: Metadata = Field(default_factory=dict)  #: A JSON object, stored with every image of the request.
+    label_from_folder: bool = False  #: Store the name of the folder an image lies in as its metadata field `label`.
+    checksum: bool = False  #: Tell changed files by their content instead of by size and time.
+    dry_run: bool = False  #: Store nothing: the progress says what would be done. The upload is kept for a while.
+    priority: Priority = Priority.NORMAL
+    webhook: Webhook | None = None  #: A JSON object.
 
 
 @blueprint.post("/v1/ingests")
 @operation(
     Operation(
         tag="ingests",
-        json=FolderIngest,
+        json=JSONIngest,
         form=IngestForm,
+        files=(IMAGE_PART, ARCHIVE_PART),
         headers=submitting.HEADERS,
         answers={
             202: Answer(description="The job was accepted.", model=JobRecord),
@@ -52,11 +68,18 @@ class IngestForm(Record):
         errors=(
             *submitting.ERRORS,
             errors.InvalidPath,
+            errors.InvalidURL,
             errors.InvalidParameter,
+            errors.URLIngestDisabled,
             errors.FolderNotFound,
+            errors.UploadNotFound,
+            errors.JobNotFound,
+            errors.JobExpired,
+            errors.JobNotFinal,
             errors.TooManyItems,
             errors.ImageError,
             errors.InsufficientStorage,
+            errors.SourceUnavailable,
         ),
         example={
             "collection": "default",
@@ -66,29 +89,28 @@ class IngestForm(Record):
     )
 )
 def submit_ingest() -> Response:
-    """Ingest a folder, or uploaded images.
+    """Ingest a folder, uploads, an archive, a manifest, addresses, objects, or what failed before.
 
-    As JSON, `source` names a folder under the service's roots. As multipart, each part `image` is one picture. The
-    collection is created where it does not exist. Images that cannot be used do not fail the job: they are counted in
-    `progress.failed` and listed under /failures.
+    As JSON, `source` names where the images are. As multipart, each part `image` is one picture, or one part `archive`
+    is a zip or tar of pictures. The collection is created where it does not exist. Images that cannot be used do not
+    fail the job: they are counted in `progress.failed` and listed under /failures.
     """
-    return submit(JobKind.INGEST, _uploaded() if is_multipart() else _folder())
+    submitting.admit()
+    wanted = _uploaded() if is_multipart() else _named()
+    return submit(JobKind.INGEST, wanted, check=lambda: check_ingest(services(), wanted))
 
 
-def _folder() -> IngestRequest:
-    wanted = read_json(FolderIngest, defaults={"collection": services().settings.collection})
-    check_metadata(wanted.metadata)
-    services().roots.resolve_folder(wanted.source.path)
-    return wanted
+def _named() -> IngestRequest:
+    wanted = read_json(JSONIngest, defaults={"collection": services().settings.collection})
+    return IngestRequest(**dict(wanted))
 
 
 def _uploaded() -> IngestRequest:
     settings = services().settings
-    form = read_form(IngestForm, defaults={"collection": settings.collection}, json_fields={"metadata"})
-    check_metadata(form.metadata)
-    images = read_images(at_most=settings.max_upload_images, limit_name="LOOKALIKE_MAX_UPLOAD_IMAGES")
-    return IngestRequest(
-        collection=form.collection,
-        source=UploadSource(files=keep(services().uploads, images, area="images")),
-        metadata=form.metadata,
+    form = read_form(IngestForm, defaults={"collection": settings.collection}, json_fields={"metadata", "webhook"})
+    part, files = read_files(
+        (IMAGE_PART, ARCHIVE_PART), at_most=settings.max_upload_images, limit_name="LOOKALIKE_MAX_UPLOAD_IMAGES"
     )
+    kept = keep(services().uploads, files, area="images")
+    source: Any = UploadSource(files=kept) if part == IMAGE_PART else ArchiveSource(upload=kept[0])
+    return IngestRequest(**dict(form), source=source)

@@ -7,12 +7,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from lookalike import errors
-from lookalike.records import Collection, CollectionName, JobKind, JobRecord, Query, Record, SearchRequest
+from lookalike.records import Collection, CollectionName, JobKind, JobRecord, Query, Record, SearchRequest, Webhook
 from lookalike.uploads import query_uri
 from lookalike_web import submitting
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import is_multipart, read_form, read_images, read_json
 from lookalike_web.services import services
+from lookalike_web.sourcing import check_webhook
 from lookalike_web.submitting import submit
 from lookalike_web.uploading import keep
 
@@ -50,6 +51,7 @@ class SearchForm(Record):
     limit: int = Field(3, ge=1)  #: Hits per query.
     filter: str | None = Field(None, min_length=1, max_length=4096)  #: A Milvus expression over the images' fields.
     wait: float = Field(0.0, ge=0, allow_inf_nan=False)  #: Seconds the answer may be held back until the job is final.
+    webhook: Webhook | None = None  #: A JSON object.
 
 
 @blueprint.post("/v1/searches")
@@ -66,6 +68,7 @@ class SearchForm(Record):
         errors=(
             *submitting.ERRORS,
             errors.InvalidPath,
+            errors.InvalidURL,
             errors.InvalidParameter,
             errors.CollectionNotFound,
             errors.ImageNotFound,
@@ -73,6 +76,7 @@ class SearchForm(Record):
             errors.ImageError,
             errors.VectorStoreUnavailable,
             errors.InsufficientStorage,
+            errors.SourceUnavailable,
         ),
         example={"collection": "default", "queries": [{"path": "photos/a.jpg"}], "limit": 3, "wait": 10},
     )
@@ -83,30 +87,33 @@ def submit_search() -> Response:
     As JSON, each query names a picture by path or image id, or is a vector. As multipart, each part `image` is a
     picture to search for. A single picture that cannot be used is refused; among several, its query has an `error`.
     """
+    submitting.admit()
     wanted = _pictures() if is_multipart() else _named()
-    return submit(JobKind.SEARCH, wanted, wait_s=wanted.wait)
+    return submit(JobKind.SEARCH, wanted, check=lambda: _check(wanted), wait_s=wanted.wait)
 
 
 def _named() -> SearchRequest:
     wanted = read_json(JSONSearch, defaults={"collection": services().settings.collection})
     _check_limits(limit=wanted.limit, queries=len(wanted.queries))
-    collection = services().vectors.collection(wanted.collection)
-    alone = len(wanted.queries) == 1
-    for query in wanted.queries:
-        _check_query(query, collection, alone=alone)
     return wanted
 
 
 def _pictures() -> SearchRequest:
     settings = services().settings
-    form = read_form(SearchForm, defaults={"collection": settings.collection})
+    form = read_form(SearchForm, defaults={"collection": settings.collection}, json_fields={"webhook"})
     images = read_images(at_most=settings.max_queries, limit_name="LOOKALIKE_MAX_QUERIES")
     _check_limits(limit=form.limit, queries=len(images))
-    services().vectors.collection(form.collection)
     kept = keep(services().uploads, images, area="queries")
-    if len(kept) == 1:
-        _probe(query_uri(kept[0].sha256))
     return SearchRequest(queries=tuple(Query(upload=file) for file in kept), **dict(form))
+
+
+def _check(wanted: SearchRequest) -> None:
+    """Look at what the search names: its webhook, its collection, and its queries."""
+    check_webhook(services(), wanted.webhook)
+    collection = services().vectors.collection(wanted.collection)
+    alone = len(wanted.queries) == 1
+    for query in wanted.queries:
+        _check_query(query, collection, alone=alone)
 
 
 def _check_limits(*, limit: int, queries: int) -> None:
@@ -127,15 +134,13 @@ def _check_query(query: Query, collection: Collection, *, alone: bool) -> None:
         )
     if query.image_id is not None and alone:
         services().vectors.get(collection.name, query.image_id)
+    if query.upload is not None and alone:
+        services().probe(query_uri(query.upload.sha256))
     if query.path is not None:
         try:
             uri = services().roots.resolve_file(query.path)
             if alone:
-                _probe(uri)
+                services().probe(uri)
         except errors.ImageError:
             if alone:
                 raise
-
-
-def _probe(uri: str) -> None:
-    services().decoders.probe(uri).result()

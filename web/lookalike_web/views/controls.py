@@ -1,0 +1,107 @@
+"""`/v1/jobs/{id}/cancel`, `/pause`, `/resume` and `/retry`: what can be asked of a job."""
+
+from flask import Blueprint, Response
+
+from lookalike import errors
+from lookalike.jobstore import Lane
+from lookalike.records import FailuresSource, IngestRequest, JobKind, JobRecord
+from lookalike_web import submitting
+from lookalike_web.openapi import Answer, Operation, operation
+from lookalike_web.presenting import job_response
+from lookalike_web.services import services
+from lookalike_web.sourcing import check_failures, check_webhook
+from lookalike_web.submitting import submit
+from lookalike_web.views.jobs import JOB_ERRORS, known_id
+
+blueprint = Blueprint("controls", __name__)
+
+
+@blueprint.post("/v1/jobs/<job_id>/cancel")
+@operation(
+    Operation(
+        tag="jobs",
+        answers={202: Answer(description="The job as it stands; it stops soon, or is final.", model=JobRecord)},
+        errors=JOB_ERRORS,
+    )
+)
+def cancel_job(job_id: str) -> Response:
+    """Ask a job to stop.
+
+    What it has stored stays stored. A job that is final stays as it is.
+    """
+    return job_response(services().jobs.cancel(known_id(job_id)), status=202)
+
+
+@blueprint.post("/v1/jobs/<job_id>/pause")
+@operation(
+    Operation(
+        tag="jobs",
+        answers={202: Answer(description="The job as it stands; it stands still soon, or is final.", model=JobRecord)},
+        errors=JOB_ERRORS,
+    )
+)
+def pause_job(job_id: str) -> Response:
+    """Ask an ingest to stand still.
+
+    Its state stays, `paused` is true, and its work in hand is given back after the batch that is being embedded. It
+    stands still through restarts, until it is resumed or cancelled. A job that is final stays as it is.
+    """
+    return job_response(services().jobs.pause(_ingest(job_id).id), status=202)
+
+
+@blueprint.post("/v1/jobs/<job_id>/resume")
+@operation(
+    Operation(
+        tag="jobs",
+        answers={202: Answer(description="The job as it stands; its work goes on.", model=JobRecord)},
+        errors=JOB_ERRORS,
+    )
+)
+def resume_job(job_id: str) -> Response:
+    """Let a paused ingest go on.
+
+    A job that is not paused stays as it is.
+    """
+    record = services().jobs.resume(_ingest(job_id).id)
+    if not record.state.final:
+        # A ring for all it may have waiting; those that find nothing cost a look.
+        services().doorbell.ring(Lane.INGEST, services().settings.lookahead_chunks + 1)
+    return job_response(record, status=202)
+
+
+@blueprint.post("/v1/jobs/<job_id>/retry")
+@operation(
+    Operation(
+        tag="jobs",
+        headers=submitting.HEADERS,
+        answers={
+            202: Answer(description="A new job for the files that failed.", model=JobRecord),
+            200: Answer(description="The new job is final already.", model=JobRecord),
+        },
+        errors=(*JOB_ERRORS, *submitting.ERRORS, errors.JobNotFinal, errors.InvalidRequest),
+    )
+)
+def retry_job(job_id: str) -> Response:
+    """Ingest the files that failed in a finished ingest once more.
+
+    That is a new job with the collection, metadata and options of the old one; its source is the old one's ledger, as
+    far as that was kept.
+    """
+    submitting.admit()
+    earlier = _ingest(job_id)
+    options = IngestRequest.model_validate(earlier.request).model_copy(update={"sync": False})
+    source = FailuresSource(job_id=earlier.id)
+    wanted = options.model_copy(update={"source": source})
+
+    def check() -> None:
+        check_failures(services(), source)
+        check_webhook(services(), wanted.webhook)
+
+    return submit(JobKind.INGEST, wanted, check=check)
+
+
+def _ingest(job_id: str) -> JobRecord:
+    record = services().jobs.get(known_id(job_id))
+    if record.kind is not JobKind.INGEST:
+        raise errors.InvalidRequest("This is possible with ingests only, and this job is a search.")
+    return record
