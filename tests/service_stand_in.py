@@ -15,10 +15,10 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from fakes import Web, build_web
 from lookalike.jobstore import ChunkClaim, ChunkOutcome, IngestItem, PlanClaim, SearchClaim
-from lookalike.listing import list_folder
+from lookalike.listing import Lister
 from lookalike.records import (
     Failure,
-    FolderSource,
+    FailuresSource,
     Hit,
     IngestResult,
     JobError,
@@ -30,7 +30,6 @@ from lookalike.records import (
     Stage,
     WorkerInfo,
 )
-from lookalike.uploads import upload_uri
 
 CHUNK_IMAGES = 8
 LANES = ("ingest", "search")
@@ -90,16 +89,14 @@ class Worker:
         self.web.jobs.end_plan(claim, finished=True)
 
     def _items(self, claim: PlanClaim) -> list[IngestItem]:
-        source = claim.request.source
-        if not isinstance(source, FolderSource):
-            return [IngestItem(uri=upload_uri(file.sha256), name=file.name) for file in source.files]
-        listed = list_folder(
-            self.web.services.roots.resolve_folder(source.path),
-            recursive=source.recursive,
-            include=source.include,
-            exclude=source.exclude,
-        )
-        return [IngestItem(uri=file.uri, name=file.name) for file in listed]
+        parts = self.web.services
+        lister = Lister(parts.roots, parts.uploads, parts.remote, self.web.jobs)
+        listed = lister.list(claim.request, after=claim.cursor, keep=lambda: None)
+        # What failed before is mended by the time it is tried again.
+        mended = isinstance(claim.request.source, FailuresSource)
+        return [
+            IngestItem(uri=file.uri, name="mended" if mended else file.name, metadata=file.metadata) for file in listed
+        ]
 
     def _chunk(self, claim: ChunkClaim) -> None:
         collection = claim.request.collection
@@ -113,7 +110,12 @@ class Worker:
             Failure(uri=item.uri, code="image_corrupt", message="The image's data is broken.", stage=Stage.DECODE)
             for item in bad
         )
-        outcome = ChunkOutcome(stored=len(new), unchanged=len(claim.items) - len(new) - len(bad), failures=failures)
+        outcome = ChunkOutcome(
+            added=len(new),
+            unchanged=len(claim.items) - len(new) - len(bad),
+            failures=failures,
+            stage_ms={Stage.DECODE: 900 * len(new)},
+        )
         result = IngestResult(collection=collection, model=self.model)
         self.web.jobs.account(claim, outcome, result=result.model_dump(mode="json"))
 

@@ -264,8 +264,10 @@ class _Tour:
         """Ingest into an empty collection, so that every run shows the whole work."""
         with suppress(CollectionNotFound):
             client.collections.delete(COLLECTION)
-        with progress_report("Ingesting") as show:
-            summary = client.ingest(self._settings.roots[0], collection=COLLECTION, upload=False, on_progress=show)
+        with progress_report("Ingesting") as report:
+            summary = client.ingest(
+                self._settings.roots[0], collection=COLLECTION, upload=False, on_progress=report.progress
+            )
         done = summary.progress
         rate = f", {done.images_per_s:.0f} a second" if done.images_per_s else ""
         self._say.print(f"Ingested {done.stored} pictures{rate}; {done.failed} failed.")

@@ -284,9 +284,9 @@ def test_in_a_pipe_progress_is_a_line_now_and_then(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with progress_report("ingest") as show:
+    with progress_report("ingest") as report:
         for done in range(12):
-            show(Progress(done=done))
+            report.progress(Progress(done=done))
             now += 1.0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11 // LINE_EVERY_S
@@ -306,8 +306,9 @@ def table(columns: Sequence[str], row: Sequence[object], width: int, spare: Sequ
 
 
 def test_on_80_columns_a_job_is_one_line_with_its_whole_id() -> None:
-    row = (JOB_ID, "ingest", "succeeded", 100000, 100000, 99998, 0, 2, datetime(2026, 1, 2, tzinfo=UTC), "default")
-    spare = ("unchanged", "done", "collection", "kind", "total")
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    row = (JOB_ID, "ingest", "succeeded", 100000, 100000, 99998, 0, 2, when, "default", 0, "")
+    spare = ("removed", "unchanged", "done", "collection", "kind", "total")
     lines = table(JOB_COLUMNS, row, 80, spare)
     assert len(lines) == 3
     assert {JOB_ID, "succeeded", "99998"} <= set(lines[2].split())

@@ -13,6 +13,7 @@ from lookalike.cli.collections import collections
 from lookalike.cli.demo import demo
 from lookalike.cli.doctor import doctor
 from lookalike.cli.exits import CommandLine
+from lookalike.cli.garbage import collect_garbage
 from lookalike.cli.images import images
 from lookalike.cli.ingest import ingest
 from lookalike.cli.jobs import jobs
@@ -46,5 +47,5 @@ def main(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (up, down, status, doctor, demo, ingest, search, jobs, collections, images):
+for command in (up, down, status, doctor, demo, ingest, search, jobs, collections, images, collect_garbage):
     main.add_command(command)

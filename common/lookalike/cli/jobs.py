@@ -10,6 +10,8 @@ from lookalike.cli.outcome import (
     finish,
     job_fields,
     show_jobs,
+    summarise,
+    tell_dropped,
 )
 from lookalike.cli.output import show, show_fields
 from lookalike.cli.session import Session, service_options
@@ -94,6 +96,64 @@ def cancel(session: Session, job_ids: tuple[str, ...]) -> None:
         show_jobs(session, [client.jobs.get(job_id).cancel() for job_id in job_ids])
 
 
+@jobs.command("pause")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@service_options
+@click.pass_obj
+def pause(session: Session, job_ids: tuple[str, ...]) -> None:
+    """Have ingests stand still after the batch in hand, until they are resumed.
+
+    \b
+    Example:
+      lookalike jobs pause 01JDXYZ
+    """
+    with session.client() as client:
+        show_jobs(session, [client.jobs.get(job_id).pause() for job_id in job_ids])
+
+
+@jobs.command("resume")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@service_options
+@click.pass_obj
+def resume(session: Session, job_ids: tuple[str, ...]) -> None:
+    """Let paused ingests go on.
+
+    \b
+    Example:
+      lookalike jobs resume 01JDXYZ
+    """
+    with session.client() as client:
+        show_jobs(session, [client.jobs.get(job_id).resume() for job_id in job_ids])
+
+
+@jobs.command("retry")
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--no-wait", is_flag=True, help="Print the new jobs and leave.")
+@service_options
+@click.pass_context
+def retry(ctx: click.Context, job_ids: tuple[str, ...], no_wait: bool) -> None:
+    """Ingest what failed, and only that: a new job for each.
+
+    \b
+    Example:
+      lookalike jobs retry 01JDXYZ
+    """
+    from lookalike.client import JobGroup
+
+    session = ctx.ensure_object(Session)
+    with session.client() as client:
+        group = JobGroup()
+        for job_id in job_ids:
+            group.in_place.append(client.jobs.get(job_id).retry())
+            session.note(group.in_place[-1])
+        if no_wait:
+            show_jobs(session, [job.record for job in group.jobs])
+            return
+        code = finish(session, group, what="retry")
+        summarise(group.progress, code=code)
+        ctx.exit(code)
+
+
 @jobs.command("failures")
 @click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
 @service_options
@@ -106,6 +166,8 @@ def failures(session: Session, job_ids: tuple[str, ...]) -> None:
       lookalike jobs failures 01JDXYZ | cut -f1,2
     """
     with session.client() as client:
-        lines = [line for job_id in job_ids for line in client.jobs.get(job_id).iter_failures()]
-    spare = ("attempts", "stage")
-    show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: lines, spare=spare)
+        found = [client.jobs.get(job_id) for job_id in job_ids]
+        lines = (line for job in found for line in job.iter_failures())
+        spare = ("attempts", "stage")
+        show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: list(lines), spare=spare)
+    tell_dropped([job.record for job in found])

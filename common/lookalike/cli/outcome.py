@@ -1,13 +1,14 @@
 """The end of jobs: what is printed about them, and the exit code they come to."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lookalike.cli.exits import Exit, report
 from lookalike.cli.output import note, show
-from lookalike.cli.progress import images, progress_report
+from lookalike.cli.progress import hindrance, images, progress_report, stage_split
 from lookalike.cli.session import Session
 from lookalike.errors import JobCancelled, JobFailed
 
@@ -16,14 +17,20 @@ if TYPE_CHECKING:
     from lookalike.records import Failure, JobRecord, Progress
 
 #: Columns about jobs; more are only ever added on the right.
-JOB_COLUMNS: Final = ("job", "kind", "state", "total", "done", "stored", "unchanged", "failed", "created", "collection")
+JOB_COLUMNS: Final = (
+    *("job", "kind", "state", "total", "done", "stored", "unchanged", "failed", "created", "collection"),
+    *("removed", "note"),
+)
 FAILURE_COLUMNS: Final = ("uri", "code", "message", "stage", "attempts", "name")
 _FAILURES_SHOWN: Final = 10
 
 
 def show_jobs(session: Session, records: "Sequence[JobRecord]") -> None:
     """Print a line per job."""
-    spare = ("unchanged", "done", "collection", "kind", "total")
+    # A note says why nothing happens, or that nothing did: it goes last, unless there is none.
+    spare: tuple[str, ...] = ("removed", "unchanged", "done", "collection", "kind", "total", "note")
+    if not any(map(_remark, records)):
+        spare = ("note", *spare)
     show(session, JOB_COLUMNS, map(job_row, records), records=lambda: records, spare=spare)
 
 
@@ -32,17 +39,29 @@ def job_row(record: "JobRecord") -> tuple[object, ...]:
     progress = record.progress
     counts = (progress.total, progress.done, progress.stored, progress.unchanged, progress.failed)
     collection = record.request.get("collection")
-    return (record.id, record.kind, record.state, *counts, record.created_at, collection)
+    created = record.created_at
+    return (record.id, record.kind, record.state, *counts, created, collection, progress.removed, _remark(record))
+
+
+def _remark(record: "JobRecord") -> str:
+    if record.paused and not record.state.final:
+        return "paused"
+    return hindrance(record) or ("dry run" if record.request.get("dry_run") else "")
 
 
 def job_fields(record: "JobRecord") -> dict[str, object]:
     """Return a job's fields by name, for showing one."""
+    progress = record.progress
+    details = ("added", "changed", "moved", "duplicates", "images_per_s", "eta_s", "position")
     return {
         **dict(zip(JOB_COLUMNS, job_row(record), strict=True)),
         "started": record.started_at,
         "finished": record.finished_at,
-        "images_per_s": record.progress.images_per_s,
-        "eta_s": record.progress.eta_s,
+        **{name: getattr(progress, name) for name in details},
+        "work": progress.stages and stage_split(progress.stages),
+        "failures": ", ".join(f"{count} {code}" for code, count in record.failure_counts.items()) or None,
+        "failures_dropped": record.failures_dropped or None,
+        "webhook": record.webhook and record.webhook.state,
         "error": record.error and f"{record.error.message} ({record.error.code})",
     }
 
@@ -56,8 +75,8 @@ def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s:
     """Wait with progress on stderr, print the jobs, say on stderr what they came to, and return the exit code."""
     from lookalike.records import JobState
 
-    with progress_report(what) as on_progress:
-        started.wait(timeout_s, on_progress)
+    with progress_report(what) as report:
+        started.wait(timeout_s, lambda progress: report.progress(progress, _hindrances(started.jobs)))
     session.started.clear()
     records = [job.record for job in started.jobs]
     show_jobs(session, records)
@@ -65,7 +84,7 @@ def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s:
         _report_unless_done(record)
     failed = started.progress.failed
     if failed:
-        _tell_failures(started.failures(), [record.id for record in records])
+        tell_failures(started, failed)
     for record in records:
         if warn_untrained(record.result):
             break
@@ -74,12 +93,27 @@ def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s:
     return Exit.SOME_FILES if failed else Exit.DONE
 
 
-def summarise(progress: "Progress") -> None:
-    """Say on stderr what an ingest came to."""
-    rate = f", {progress.images_per_s:.1f} a second" if progress.images_per_s else ""
-    counts = f"{progress.stored} stored, {progress.unchanged} unchanged, {progress.failed} failed"
-    note(f"{progress.done} {images(progress.done)}: {counts}{rate}")
-    if not progress.done:
+def _hindrances(jobs: "Sequence[Job]") -> str:
+    """Say what keeps jobs from getting on, where it keeps all that are left."""
+    left = [job.record for job in jobs if not job.record.state.final]
+    found = {hindrance(record) for record in left}
+    return found.pop() if len(found) == 1 else ""
+
+
+def summarise(progress: "Progress", *, code: Exit, dry_run: bool = False) -> None:
+    """Say on stderr what an ingest came to, or, of a dry run, what it would come to."""
+    from lookalike.records import StageTimes
+
+    names = ("added", "changed", "moved", "removed", "unchanged", "failed")
+    always = {"added", "unchanged", "failed"}
+    counts = [f"{getattr(progress, name)} {name}" for name in names if name in always or getattr(progress, name)]
+    twins = f"; {progress.duplicates} of the stored have the content of another" if progress.duplicates else ""
+    rate = f"; {progress.images_per_s:.1f} a second" if progress.images_per_s and not dry_run else ""
+    would = "would be " if dry_run else ""
+    note(f"{progress.done} {images(progress.done)}: {would}{', '.join(counts)}{twins}{rate}")
+    if progress.stages and progress.stages != StageTimes() and not dry_run:
+        note(f"work: {stage_split(progress.stages)}")
+    if code is Exit.DONE and not progress.done and not progress.removed:
         note("No image was found there. Files are taken by their suffix; --include takes others.")
 
 
@@ -121,9 +155,22 @@ def _report_unless_done(record: "JobRecord") -> None:
         report(error)
 
 
-def _tell_failures(failures: "Sequence[Failure]", job_ids: Sequence[str]) -> None:
-    for failure in failures[:_FAILURES_SHOWN]:
+def tell_failures(started: "Job | JobGroup", failed: int) -> None:
+    """Say on stderr which files failed, the first of them, and what can be done about them."""
+    ledgers = (job.iter_failures() for job in started.jobs if job.record.progress.failed)
+    shown = list(islice(chain(started.unsent, *ledgers), _FAILURES_SHOWN))
+    for failure in shown:
         note(f"failed: {_where(failure)}: {failure.message} ({failure.code})")
-    if len(failures) > _FAILURES_SHOWN and job_ids:
-        more = len(failures) - _FAILURES_SHOWN
-        click.echo(f"... and {more} more; all of them: lookalike jobs failures {' '.join(job_ids)}", err=True)
+    job_ids = " ".join(job.id for job in started.jobs if job.record.progress.failed)
+    if failed > len(shown):
+        where = f"; all of them: lookalike jobs failures {job_ids}" if job_ids else ""
+        click.echo(f"... and {failed - len(shown)} more{where}", err=True)
+    if job_ids:
+        click.echo(f"Once mended, try only these again: lookalike jobs retry {job_ids}", err=True)
+
+
+def tell_dropped(records: "Sequence[JobRecord]") -> None:
+    """Say on stderr how many lines of their ledgers jobs did not keep."""
+    dropped = sum(record.failures_dropped for record in records)
+    if dropped:
+        note(f"{dropped} more failed, of which no line was kept: a ledger has room for LOOKALIKE_MAX_FAILURES lines.")

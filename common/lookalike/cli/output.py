@@ -40,8 +40,11 @@ def show(
 
 
 def show_fields(session: Session, fields: dict[str, object], *, record: "BaseModel") -> None:
-    """Print one thing: a line per field with its name and value."""
-    show(session, ("field", "value"), [(name, cell(value)) for name, value in fields.items()], records=lambda: record)
+    """Print one thing: a line per field with its name and value; a terminal does without fields that have none."""
+    rows = [(name, cell(value)) for name, value in fields.items()]
+    if sys.stdout.isatty():
+        rows = [(name, value) for name, value in rows if value]
+    show(session, ("field", "value"), rows, records=lambda: record)
 
 
 def show_json(records: "BaseModel | Sequence[BaseModel | Mapping[str, Any]]") -> None:

@@ -3,7 +3,8 @@
 from lookalike.client.client import Client, OnJob
 from lookalike.client.ingest import Upload
 from lookalike.client.job import Job, JobGroup, OnProgress
+from lookalike.client.order import IngestOptions
 from lookalike.client.parts import Picture
 from lookalike.client.results import IngestSummary
 
-__all__ = ["Client", "IngestSummary", "Job", "JobGroup", "OnJob", "OnProgress", "Picture", "Upload"]
+__all__ = ["Client", "IngestOptions", "IngestSummary", "Job", "JobGroup", "OnJob", "OnProgress", "Picture", "Upload"]

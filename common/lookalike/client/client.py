@@ -4,27 +4,30 @@ Errors are those of `lookalike.errors`, whether they were noticed here or in the
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Final, Literal, Self, Unpack, overload
 
 import httpx2
 
 from lookalike.client.connection import Call, Connection
-from lookalike.client.ingest import Ingestion, Order, Upload
+from lookalike.client.ingest import Ingestion, Upload
 from lookalike.client.job import Job, JobGroup, OnProgress, wait_for
+from lookalike.client.order import IngestOptions, Order
 from lookalike.client.parts import Picture
 from lookalike.client.resources import Collections, Images, Jobs
 from lookalike.client.results import IngestSummary
 from lookalike.client.search import Wanted, calls, merged, queries_of
+from lookalike.client.transfer import OnBytes
 from lookalike.client.upload import Bounds
 from lookalike.errors import TooManyItems
-from lookalike.records import JobRecord, Metadata, Record, SearchResult
+from lookalike.records import Garbage, JobRecord, Record, SearchResult
 from lookalike.settings import ClientSettings
 
 OnJob = Callable[[Job], None]
+
+GARBAGE_HOLD_S: Final = 600.0  #: Looking through a million uploads takes minutes.
 
 
 class Client:
@@ -83,74 +86,61 @@ class Client:
     @overload
     def ingest(
         self,
-        *paths: str | os.PathLike[str],
+        *sources: str | os.PathLike[str],
         folder: str | None = ...,
-        collection: str | None = ...,
-        metadata: Metadata | None = ...,
-        include: Sequence[str] = ...,
-        exclude: Sequence[str] = ...,
-        recursive: bool = ...,
         wait: Literal[True] = ...,
         upload: Upload = ...,
         on_progress: OnProgress | None = ...,
         on_job: OnJob | None = ...,
+        on_bytes: OnBytes | None = ...,
+        **options: Unpack[IngestOptions],
     ) -> IngestSummary: ...
 
     @overload
     def ingest(
         self,
-        *paths: str | os.PathLike[str],
+        *sources: str | os.PathLike[str],
         folder: str | None = ...,
-        collection: str | None = ...,
-        metadata: Metadata | None = ...,
-        include: Sequence[str] = ...,
-        exclude: Sequence[str] = ...,
-        recursive: bool = ...,
         wait: Literal[False],
         upload: Upload = ...,
         on_progress: OnProgress | None = ...,
         on_job: OnJob | None = ...,
+        on_bytes: OnBytes | None = ...,
+        **options: Unpack[IngestOptions],
     ) -> Job | JobGroup: ...
 
-    def ingest(  # noqa: PLR0913 - What one may say about an ingest, each by its name.
+    def ingest(
         self,
-        *paths: str | os.PathLike[str],
+        *sources: str | os.PathLike[str],
         folder: str | None = None,
-        collection: str | None = None,
-        metadata: Metadata | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        recursive: bool = True,
         wait: bool = True,
         upload: Upload = "auto",
         on_progress: OnProgress | None = None,
         on_job: OnJob | None = None,
+        on_bytes: OnBytes | None = None,
+        **options: Unpack[IngestOptions],
     ) -> IngestSummary | Job | JobGroup:
-        """Store the images of local files and folders, or of a `folder` that the service names.
+        """Store images: local files and folders, archives (zip, tar), manifests (JSONL, CSV, Parquet), addresses on
+        the web, prefixes of an object store (`s3://bucket/photos/`), or a `folder` that the service names.
 
-        A local folder is read by the service itself where it runs on this machine and has it under its roots; anything
-        else is uploaded in requests of bounded size. `upload=True` always uploads, `upload=False` never.
-        `include` and `exclude` are globs on names, or on paths below the folder where they hold a `/`.
+        What is local is read by the service itself where it runs on this machine and has it under its roots; anything
+        else is uploaded: images in requests of bounded size, archives and manifests in pieces, going on where an
+        earlier upload of the same file was interrupted. `upload=True` always uploads, `upload=False` never.
+        `IngestOptions` describes the options.
 
         Waits, and returns counts and failures; raises `JobFailed` and `JobCancelled`. With `wait=False` it returns
-        once everything is sent: a `Job`, or a `JobGroup` where uploads made several. `on_progress` is called about
-        once a second, `on_job` with each job as it is accepted.
+        once everything is sent: a `Job`, or a `JobGroup` where it became several. `on_progress` is called about once
+        a second, `on_job` with each job as it is accepted, `on_bytes` while an archive or manifest is uploaded.
         """
-        order = Order(
-            collection=collection or self._collection,
-            metadata=metadata or {},
-            include=tuple(include),
-            exclude=tuple(exclude),
-            recursive=recursive,
-        )
         ingestion = Ingestion(
             self._connection,
-            order,
+            Order.of(options, collection=self._collection),
             bounds=lambda: self._bounds,
             on_job=on_job or _ignore,
             on_look=lambda group: on_progress(group.progress) if on_progress else None,
+            on_bytes=on_bytes,
         )
-        group = ingestion.start([Path(path) for path in paths], folder=folder, upload=upload)
+        group = ingestion.start([os.fspath(source) for source in sources], folder=folder, upload=upload)
         if not wait:
             alone = len(group.jobs) == 1 and not group.unsent
             return group.jobs[0] if alone else group
@@ -234,6 +224,11 @@ class Client:
     def readiness(self) -> dict[str, Any]:
         """Return the service's own check of its parts, ready or not; raises only where no service answers."""
         return self._connection.probe("/readyz")
+
+    def collect_garbage(self, *, dry_run: bool = True) -> Garbage:
+        """Remove what the service keeps and nothing refers to any more; with `dry_run` only tell what that is."""
+        call = Call(method="POST", path="/v1/gc", json={"dry_run": dry_run}, hold_s=GARBAGE_HOLD_S)
+        return self._connection.fetch(Garbage, call)
 
     @cached_property
     def _bounds(self) -> Bounds:

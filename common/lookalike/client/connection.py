@@ -5,6 +5,7 @@ Knows HTTP and nothing of ingests, searches or jobs. Safe to use from several th
 
 import ipaddress
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -49,6 +50,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    content: bytes | None = None  #: A body as it is.
     data: Mapping[str, Any] | None = None  #: Form fields of a multipart request.
     files: list[tuple[str, Any]] | None = None
     repeat: Repeat = Repeat.ALWAYS
@@ -147,6 +149,7 @@ class Connection:
                 params=dict(call.params),
                 headers=dict(call.headers),
                 json=call.json,
+                content=call.content,
                 data=call.data,
                 files=call.files,
                 timeout=timeout,
@@ -199,6 +202,11 @@ class Connection:
             f"What answers at {self.url} is not a lookalike service of a version that this client knows "
             f"({answer.request.method} {answer.request.url.path}: HTTP {answer.status_code})."
         )
+
+
+def submit_key() -> dict[str, str]:
+    """Return the header under which a submit may be repeated."""
+    return {"Idempotency-Key": uuid.uuid4().hex}
 
 
 def error_from(code: str, message: str) -> LookalikeError:

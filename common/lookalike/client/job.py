@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from lookalike.client.connection import Call, Connection, error_from
+from lookalike.client.connection import Call, Connection, error_from, submit_key
 from lookalike.client.results import IngestSummary, combined, summarise
 from lookalike.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, LookalikeError, WaitTimeout
 from lookalike.records import Failure, FailurePage, JobKind, JobRecord, JobState, Progress, SearchResult
@@ -74,9 +74,28 @@ class Job:
 
     def cancel(self) -> JobRecord:
         """Ask the job to stop. It ends as `cancelled` once the work in hand is accounted; `wait` for that."""
-        call = Call(method="POST", path=f"/v1/jobs/{self.id}/cancel", about=about_job(self.id))
+        return self._tell("cancel")
+
+    def _tell(self, verb: str) -> JobRecord:
+        call = Call(method="POST", path=f"/v1/jobs/{self.id}/{verb}", about=about_job(self.id))
         self.record = self._connection.fetch(JobRecord, call)
         return self.record
+
+    def pause(self) -> JobRecord:
+        """Have an ingest stand still after the batch in hand; `resume` lets it go on, whatever was restarted since."""
+        return self._tell("pause")
+
+    def resume(self) -> JobRecord:
+        """Let a paused ingest go on."""
+        return self._tell("resume")
+
+    def retry(self) -> "Job":
+        """Start a job of the files of an ingest that failed, and of nothing else; returns it.
+
+        Raises `InvalidRequest` where none failed, and `JobNotFinal` as long as the ingest goes on.
+        """
+        call = Call(method="POST", path=f"/v1/jobs/{self.id}/retry", headers=submit_key(), about=about_job(self.id))
+        return Job(self._connection, self._connection.fetch(JobRecord, call))
 
     def result(self, timeout_s: float | None = None) -> SearchResult | IngestSummary:
         """Wait for the job and return what it came to.

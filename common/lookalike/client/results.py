@@ -1,8 +1,12 @@
 """What an ingest comes to, put together from the jobs it was made of."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from lookalike.records import Failure, IngestResult, JobRecord, ModelInfo, Progress, Record
+from lookalike.records import Failure, IngestResult, JobRecord, ModelInfo, Progress, Record, StageTimes
+
+#: Counts of a job's progress that add up over several jobs.
+_COUNTS: Final = ("stored", "added", "changed", "moved", "duplicates", "unchanged", "failed", "removed")
 
 
 class IngestSummary(Record):
@@ -33,19 +37,21 @@ def summarise(records: Sequence[JobRecord], ledger: Sequence[Failure], *, unsent
 def combined(parts: Iterable[Progress], *, unsent: int, total: int | None, elapsed_s: float) -> Progress:
     """Add up the progress of several jobs; `unsent` files failed before they reached one."""
     parts = list(parts)
-    stored = sum(part.stored for part in parts)
-    unchanged = sum(part.unchanged for part in parts)
-    failed = sum(part.failed for part in parts) + unsent
-    done = stored + unchanged + failed
+    sums = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+    sums["failed"] += unsent
+    done = sums["stored"] + sums["unchanged"] + sums["failed"]
     images_per_s = done / elapsed_s if done and elapsed_s > 0 else None
+    stages = [part.stages for part in parts if part.stages]
     return Progress(
+        **sums,
         total=total,
         done=done,
-        stored=stored,
-        unchanged=unchanged,
-        failed=failed,
         images_per_s=images_per_s,
         eta_s=(total - done) / images_per_s if total is not None and images_per_s else None,
+        position=min((part.position for part in parts if part.position is not None), default=None),
+        stages=StageTimes(**{name: sum(getattr(one, name) for one in stages) for name in StageTimes.model_fields})
+        if stages
+        else None,
     )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookalike.client.connection import Call
+from lookalike.client.connection import Call, submit_key
 from lookalike.client.job import LONG_POLL_S
 from lookalike.client.parts import Part, Picture, picture_part
-from lookalike.client.upload import Bounds, batches_of, submission, submit_key
+from lookalike.client.upload import Bounds, batches_of, submission
 from lookalike.errors import CollectionNotFound, FileTooLarge, ImageError, ImageNotFound, InvalidRequest, LookalikeError
 from lookalike.records import SearchResult
 

@@ -4,13 +4,12 @@ A few requests are under way at a time, so that the service has the next one whi
 """
 
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from lookalike.client.connection import Call, Connection
+from lookalike.client.connection import Call, Connection, submit_key
 from lookalike.client.job import WATCH_S, Job, JobGroup
 from lookalike.client.parts import Part
 from lookalike.errors import FileTooLarge, ImageError, LookalikeError, PayloadTooLarge, TooManyItems
@@ -156,11 +155,6 @@ def submission(
         hold_s=hold_s,
         about=about or {},
     )
-
-
-def submit_key() -> dict[str, str]:
-    """Return the header under which a submit may be repeated."""
-    return {"Idempotency-Key": uuid.uuid4().hex}
 
 
 def _too_large(limit: int) -> FileTooLarge:
