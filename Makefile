@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers lint format clean
+.PHONY: help setup demo up down test test-servers chaos bench-scale lint format clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,11 +41,20 @@ up: $(VENV)/.local ## Start the whole stack and keep it running until Ctrl-C.
 down: $(VENV)/.local ## Stop a stack that was started with --detach.
 	@$(BIN)/lookalike down
 
+# Groups of tests that share a stack stay together; most of them wait more than they compute.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 test: $(VENV)/.dev ## Run the tests.
-	@$(BIN)/python -m pytest -m 'not servers'
+	@$(BIN)/python -m pytest -m 'not servers and not chaos' $(PARALLEL)
 
 test-servers: $(VENV)/.servers ## Run the end-to-end tests against redis-server and a Milvus standalone.
 	@$(BIN)/python -m pytest -m servers
+
+chaos: $(VENV)/.dev ## Kill, cut, fill and freeze the parts of a running service; SEED=n for other random faults.
+	@$(BIN)/python -m pytest -m chaos
+
+bench-scale: $(VENV)/.local ## Measure how ingests grow, up to 1,000,000 files (a quarter of an hour); ARGS="--help" tells more.
+	@PYTHONPATH=bench:tests $(BIN)/python -m scale $(ARGS)
 
 lint: $(VENV)/.dev ## Check formatting, rules, types and import contracts.
 	@$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """What tests of several tiers share: real servers, started once a session, and seeded weights."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,13 @@ import pytest
 import redis
 
 from redis_server import start_redis, valkey_binary
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a stack or a module's fixtures, where tests run in several processes."""
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group(tier if tier in {"e2e", "chaos"} else item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +48,16 @@ def standalone_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with start_milvus_standalone(tmp_path_factory.mktemp("standalone")) as (uri, _):
         yield uri
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder that stacks share, so that a network is built and converted once a session."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # The processes that tests run in share it, as workers of a service do.
+    (folder / "models").mkdir(exist_ok=True)
+    return folder / "models"
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def start_milvus_lite(data_dir: Path, *, port: int | None = None) -> Iterator[tu
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     uri = f"http://127.0.0.1:{port}"
     try:
-        _await_answer(uri, process, timeout_s=30)
+        await_milvus(uri, process, timeout_s=30)
         yield uri, process
     finally:
         _end(process)
@@ -74,7 +74,7 @@ def start_milvus_standalone(data_dir: Path) -> Iterator[tuple[str, Process]]:
         )
     try:
         uri = f"http://127.0.0.1:{_proxy_port(data_dir, process)}"
-        _await_answer(uri, process, timeout_s=120)
+        await_milvus(uri, process, timeout_s=120)
         yield uri, process
     finally:
         _end(process)
@@ -94,7 +94,7 @@ def _proxy_port(data_dir: Path, process: Process) -> int:
     return int(found[1])
 
 
-def _await_answer(uri: str, process: Process, *, timeout_s: float) -> None:
+def await_milvus(uri: str, process: Process, *, timeout_s: float) -> None:
     """Wait until a server answers a read, which a Milvus refuses long after it accepts connections."""
     deadline = time.monotonic() + timeout_s
     store = VectorStore(Settings(milvus_uri=uri))

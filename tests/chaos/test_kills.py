@@ -1,4 +1,4 @@
-"""kill -9 of everything, while it works: no file lost, none twice, nothing left behind."""
+"""kill -9 of everything that `lookalike up` runs, while it works: no file lost, none twice, nothing left behind."""
 
 import os
 import signal
@@ -7,15 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from pydantic import SecretStr
 
-from lookalike.broker import Doorbell
 from lookalike.gallery import draw_gallery
-from lookalike.jobstore import Lane, Limits
+from lookalike.jobstore import Limits
 from lookalike.jobstore.redis import RedisJobStore
 from lookalike.records import FolderSource, IngestRequest, JobKind
 from lookalike.settings import Settings
-from stack import Stack, until
+from service import until
+from stack import Stack
 
 IMAGES = 240
 
@@ -31,6 +30,7 @@ def assert_exact(stack: Stack, job_id: str, collection: str) -> None:
     progress = job["progress"]
     assert (progress["stored"], progress["unchanged"], progress["failed"]) == (IMAGES, 0, 0), progress
     assert progress["done"] == progress["total"] == IMAGES
+    stack.await_ready()  # The job may have ended before what was killed is back.
     assert stack.count(collection) == IMAGES
 
 
@@ -39,11 +39,11 @@ def test_a_job_ends_exactly_although_a_process_is_killed_in_its_middle(
     stack: Stack, pictures: list[Path], victim: str
 ) -> None:
     collection = f"killed_{victim.split('-')[1 if '-' in victim else 0]}"
+    pid = stack.pid(victim)  # Looked up before: that takes longer than a part of the job.
     job_id = stack.ingest("pictures", collection=collection)
     until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
-    pid = stack.kill(victim)
+    os.kill(pid, signal.SIGKILL)
     assert_exact(stack, job_id, collection)
-    stack.await_ready()
     until(lambda: stack.pid(victim) != pid, 60, stack.logs)
     restarted = next(process for process in stack.status()["processes"] if process["name"] == victim)
     assert restarted["restarts"] >= 1
@@ -60,15 +60,6 @@ def test_both_ingest_workers_killed_again_and_again_lose_nothing(stack: Stack) -
             stack.kill(victim)
         stack.await_ready()
     assert_exact(stack, job_id, "twice")
-
-
-@pytest.mark.usefixtures("pictures")
-def test_a_stopped_worker_is_noticed_and_its_late_results_change_nothing(stack: Stack) -> None:
-    job_id = stack.ingest("pictures", collection="stopped")
-    until(lambda: stack.job(job_id)["progress"]["stored"], 60, stack.logs)
-    pid = stack.kill("worker-ingest-1", signal.SIGSTOP)
-    assert_exact(stack, job_id, "stopped")
-    until(lambda: stack.pid("worker-ingest-1") != pid, 90, stack.logs)
 
 
 @pytest.mark.usefixtures("pictures")
@@ -90,14 +81,6 @@ def test_a_job_whose_message_was_lost_is_rung_again(stack: Stack) -> None:
         assert client.llen("ingest") == 0
         assert_exact(stack, job.id, "unheard")
         store.close()
-
-
-@pytest.mark.usefixtures("pictures")
-def test_doubled_messages_do_nothing_twice(stack: Stack) -> None:
-    settings = Settings(redis_url=SecretStr(stack.redis_url()))
-    job_id = stack.ingest("pictures", collection="doubled")
-    Doorbell.connect(settings).ring(Lane.INGEST, times=40)
-    assert_exact(stack, job_id, "doubled")
 
 
 @pytest.mark.usefixtures("pictures")

@@ -9,15 +9,40 @@ from PIL import Image
 
 from bad_files import BAD_FILES
 from lookalike.gallery import draw_gallery
+from object_store import BUCKET, environment, s3, s3_server
 from stack import Stack
 
+__all__ = ["s3", "s3_server"]  # Fixtures, too.
 
-@pytest.fixture(scope="session", params=["wheels", pytest.param("servers", marks=pytest.mark.servers)])
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+#: What the service does only where it was told that it may, on a machine whose network is its own loopback.
+ALLOWED = {
+    "LOOKALIKE_URL_INGEST": "true",
+    "LOOKALIKE_FETCH_PRIVATE": "true",
+    "LOOKALIKE_FETCH_HOST_INTERVAL_S": "0.01",
+    "LOOKALIKE_OBJECT_ROOTS": f"s3://{BUCKET}",
+    "LOOKALIKE_WEBHOOK_SECRET": "known to the tests",
+    "LOOKALIKE_WEBHOOK_PRIVATE": "true",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a stack on the wheels' servers, and modules that say `ON_SERVERS` on real ones as well."""
+    if "stack" in metafunc.fixturenames:
+        kinds = ["wheels"]
+        if getattr(metafunc.module, "ON_SERVERS", False):
+            kinds.append(pytest.param("servers", marks=pytest.mark.servers))
+        metafunc.parametrize("stack", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: Path, s3_server: str
+) -> Iterator[Stack]:
     """A stack that is up. `wheels` is what `lookalike up` brings along; `servers` a Redis and a Milvus standalone."""
     folder = tmp_path_factory.mktemp(request.param)
+    allowed = {**ALLOWED, **environment(s3_server)}
     if request.param == "wheels":
-        yield from _running(Stack(folder))
+        yield from _running(Stack(folder, models, env=allowed))
         return
     from redis_server import start_redis
 
@@ -26,7 +51,8 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     uri = request.getfixturevalue("standalone_uri")
     (folder / "redis").mkdir()
     with start_redis(redis_binary, folder / "redis") as url:
-        yield from _running(Stack(folder, env={"LOOKALIKE_REDIS_URL": url, "LOOKALIKE_MILVUS_URI": uri}))
+        servers = {"LOOKALIKE_REDIS_URL": url, "LOOKALIKE_MILVUS_URI": uri}
+        yield from _running(Stack(folder, models, env={**allowed, **servers}))
 
 
 def _running(stack: Stack) -> Iterator[Stack]:

@@ -5,19 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx2
 import psutil
 import redis
 
 from redis_server import free_port
-
-T = TypeVar("T")
+from service import Service
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 
@@ -36,10 +33,11 @@ QUICK = {
 
 
 @dataclass
-class Stack:
+class Stack(Service):
     """One `lookalike up`, its data folder and its root."""
 
     folder: Path
+    models: Path  #: Converted networks, which other stacks may have left there.
     options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
@@ -48,7 +46,9 @@ class Stack:
         self.data_dir = self.folder / "data"
         self.root = self.folder / "root"
         self.root.mkdir(parents=True, exist_ok=True)
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.data_dir.mkdir()
+        (self.data_dir / "models").symlink_to(self.models)
+        super().__init__(f"http://127.0.0.1:{self.port}", self._tails)
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LOOKALIKE_")},
             # Nothing else installed: a redis-server of the system is not to be found.
@@ -58,7 +58,6 @@ class Stack:
             "LOOKALIKE_URL": self.url,
             "LOOKALIKE_DATA_DIR": str(self.data_dir),
         }
-        self.http = httpx2.Client(base_url=self.url, timeout=90)
 
     # --- Its life ---
 
@@ -93,7 +92,7 @@ class Stack:
             check=False,
         )
 
-    def logs(self) -> str:
+    def _tails(self) -> str:
         tails = []
         for path in sorted((self.data_dir / "logs").glob("*.log")):
             tails.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-25:]))
@@ -140,60 +139,3 @@ class Stack:
     def redis_pid(self) -> int:
         with self.redis() as client:
             return int(client.info("server")["process_id"])
-
-    def await_ready(self, timeout_s: float = 60) -> None:
-        until(self._ready, timeout_s, self.logs)
-
-    def _ready(self) -> bool:
-        try:
-            return self.http.get("/readyz").status_code == 200
-        except httpx2.HTTPError:
-            return False
-
-    # --- Its interface ---
-
-    def ingest(self, folder: str, **fields: Any) -> str:
-        answer = self.http.post("/v1/ingests", json={"source": {"type": "folder", "path": folder}, **fields})
-        assert answer.status_code == 202, answer.text
-        return answer.json()["id"]
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"/v1/jobs/{job_id}")
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def finished(self, job_id: str, timeout_s: float = 120) -> dict[str, Any]:
-        def final() -> dict[str, Any] | None:
-            try:
-                answer = self.http.get(f"/v1/jobs/{job_id}", params={"wait": 5})
-            except httpx2.HTTPError:
-                return None
-            record = answer.json()
-            return record if answer.status_code == 200 and record["finished_at"] else None
-
-        return until(final, timeout_s, lambda: f"{self.job(job_id)}\n{self.logs()}")
-
-    def search(self, collection: str, *queries: dict[str, Any], limit: int = 3, **fields: Any) -> dict[str, Any]:
-        body = {"collection": collection, "queries": list(queries), "limit": limit, "wait": 30, **fields}
-        answer = self.http.post("/v1/searches", json=body)
-        assert answer.status_code in {200, 202}, answer.text
-        record = self.finished(answer.json()["id"])
-        assert record["state"] == "succeeded", record
-        return record["result"]
-
-    def count(self, collection: str) -> int:
-        answer = self.http.get(f"/v1/collections/{collection}")
-        assert answer.status_code == 200, answer.text
-        return answer.json()["count"]
-
-    def failures(self, job_id: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.http.get(f"/v1/jobs/{job_id}/failures").text.splitlines()]
-
-
-def until(probe: Callable[[], T | None], timeout_s: float, explain: Callable[[], str] = lambda: "") -> T:
-    """Wait for a probe to give something; fails with an explanation when its time is over."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"not within {timeout_s} s\n{explain()}"
-        time.sleep(0.1)
-    return value

@@ -13,7 +13,8 @@ from bad_files import jpeg
 from lookalike import Client, JobCancelled
 from lookalike.errors import CollectionNotFound, JobNotFound
 from lookalike.gallery import draw_gallery
-from stack import Stack, until
+from service import until
+from stack import Stack
 
 
 @pytest.fixture

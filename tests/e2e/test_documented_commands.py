@@ -17,7 +17,8 @@ from PIL import Image
 
 from lookalike.gallery import Alteration, alter, draw_gallery, encode
 from pages import CONSOLE, PRINTED, REPOSITORY, RUN_KINDS, Block, blocks, console_commands, known_tests, name, pages
-from stack import Stack, until
+from service import until
+from stack import Stack
 
 #: Collections that the pages make.
 COLLECTIONS: Final = ("default", "holiday", "people", "spring")

@@ -12,7 +12,11 @@ from PIL import Image
 
 from bad_files import jpeg
 from lookalike.gallery import draw_gallery
-from stack import Stack, until
+from service import until
+from stack import Stack
+
+#: The main path is the same over a redis-server and a Milvus standalone.
+ON_SERVERS = True
 
 
 def altered(path: Path) -> bytes:
