@@ -25,6 +25,7 @@ from lookalike.uploads.space import full_disk_refused
 log = logging.getLogger(__name__)
 
 PART: Final = ".part"  #: What the name of an unfinished copy ends in.
+LOCK: Final = ".lock"
 DOWNLOADS: Final = "downloads"  #: The folder of large files, which are read over a long time.
 
 _FILE_GRACE_S: Final = 120.0  #: A copy this young is about to be read.
@@ -153,7 +154,8 @@ class Cache:
                 with suppress(FileNotFoundError):
                     status = path.stat(follow_symlinks=False)
                     age_s = now - status.st_mtime
-                    is_part = name.endswith(PART)
+                    # Whoever downloads holds a lock by its file, which must not be replaced under him.
+                    is_part = name.endswith((PART, LOCK))
                     grace_s = _PART_KEPT_S if is_part else _DOWNLOAD_GRACE_S if is_download else _FILE_GRACE_S
                     yield _Copy(
                         path=path,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from lookalike.errors import ArchiveTooLarge, ImageError, SourceUnavailable, URLTimeout
-from lookalike.remote.cache import DOWNLOADS, PART, Cache
+from lookalike.remote.cache import DOWNLOADS, LOCK, PART, Cache
 from lookalike.remote.http import Answer, Deadline, HTTPFetcher, check_status
 from lookalike.remote.objects import ObjectStores
 from lookalike.remote.passing import Passing, pause_s
@@ -185,7 +185,7 @@ class Downloads:
     @contextmanager
     def _alone(self, target: Path, keep: Callable[[], None]) -> Iterator[None]:
         """Let no other process write the same file, and wait while one does."""
-        with target.with_suffix(".lock").open("wb") as file:
+        with target.with_suffix(LOCK).open("wb") as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -96,7 +96,7 @@ class Partials:
         note = self._read_note(upload_id)
         offset = self._offset(upload_id, note)
         if offset == note.request.size:  # Also where a process died before its last words.
-            return self._finish(upload_id, wait=False)
+            return self._finish(upload_id)
         return _record(upload_id, note, offset)
 
     def append(self, upload_id: str, offset: int, stream: Stream) -> UploadRecord:
@@ -115,7 +115,7 @@ class Partials:
                 self._append(upload_id, record, stream)
             record = self.get(upload_id)
         if record.offset == record.size and record.sha256 is None:
-            return self._finish(upload_id, wait=True)
+            return self._finish(upload_id)
         return record
 
     def discard(self, upload_id: str) -> None:
@@ -192,10 +192,10 @@ class Partials:
 
     # --- Completing ---
 
-    def _finish(self, upload_id: str, *, wait: bool) -> UploadRecord:
-        """Put a file away that has arrived whole. Where another request is at it, wait for that or leave it alone."""
+    def _finish(self, upload_id: str) -> UploadRecord:
+        """Put a file away that has arrived whole. Where another request is at it, which may take minutes, leave it."""
         try:
-            with self._locked(upload_id, wait=wait) as fd:
+            with self._locked(upload_id, wait=False) as fd:
                 if fd is None:
                     note = self._read_note(upload_id)
                     return _record(upload_id, note.model_copy(update={"sha256": None}), note.request.size)
