@@ -1,0 +1,93 @@
+"""Results: stored images, hits, and what else the service tells."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lookalike.records.base import SHA256, ImageID, Metadata, Record
+from lookalike.records.collections import Metric, ModelInfo
+from lookalike.records.jobs import JobError
+
+
+class Image(Record):
+    """A stored image, without its vector."""
+
+    id: ImageID
+    uri: str
+    name: str = ""  #: The last part of its path, or the name it was uploaded with.
+    sha256: SHA256
+    size: int  #: Bytes of the file.
+    width: int  #: Pixels, after EXIF orientation.
+    height: int
+    duplicate_of: ImageID | None = None  #: The image of the same content that was stored first.
+    metadata: Metadata = Field(default_factory=dict)
+    thumbnail_url: str = ""
+    content_url: str = ""
+
+
+class Hit(Record):
+    """One image found."""
+
+    rank: int  #: 1 is the closest.
+    id: ImageID
+    uri: str
+    name: str = ""
+    distance: float  #: What Milvus returned for the collection's metric.
+    score: float  #: Grows with likeness, whatever the metric.
+    sha256: str = ""  #: Of the file's bytes: equal for exact duplicates.
+    width: int
+    height: int
+    duplicate_of: ImageID | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    thumbnail_url: str = ""
+
+
+class QueryResult(Record):
+    """The answer to one query: its hits, or why there are none."""
+
+    query: dict[str, Any]
+    error: JobError | None = None
+    hits: tuple[Hit, ...] = ()
+
+
+class SearchResult(Record):
+    """Result of a search job."""
+
+    collection: str
+    metric: Metric
+    model: ModelInfo | None  #: Null while the collection is empty.
+    took_ms: float = 0.0  #: From the claim of the job to its result, in the worker.
+    queries: tuple[QueryResult, ...]
+
+
+class IngestResult(Record):
+    """Result of an ingest job; null where it had nothing to embed."""
+
+    collection: str
+    model: ModelInfo
+
+
+class Garbage(Record):
+    """What a clean-up removed, or would remove."""
+
+    dry_run: bool
+    uploads: int = 0  #: Uploaded files that no image and no job refers to.
+    parts: int = 0  #: Uploads that were begun and never finished.
+    fetched: int = 0  #: Copies of remote files, which are fetched again where they are needed.
+    freed_bytes: int = 0
+
+
+class WorkerInfo(Record):
+    """A live worker, as it describes itself."""
+
+    name: str
+    lane: Literal["ingest", "search"]
+    host: str
+    pid: int
+    device: str  #: As `cpu` or `cuda:0`, with the product's name.
+    engine: str
+    precision: str
+    engine_reason: str  #: Why `auto` chose this engine and precision.
+    model: ModelInfo
+    started_at: datetime
