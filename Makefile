@@ -53,7 +53,7 @@ test-servers: $(VENV)/.servers ## Run the end-to-end tests against redis-server 
 chaos: $(VENV)/.dev ## Kill, cut, fill and freeze the parts of a running service; SEED=n for other random faults.
 	@$(BIN)/python -m pytest -m chaos
 
-bench-scale: $(VENV)/.local ## Measure how ingests grow, up to 1,000,000 files (a quarter of an hour); ARGS="--help" tells more.
+bench-scale: $(VENV)/.local ## Measure how ingests grow, up to 1,000,000 files (20 minutes); ARGS="--help" tells more.
 	@PYTHONPATH=bench:tests $(BIN)/python -m scale $(ARGS)
 
 lint: $(VENV)/.dev ## Check formatting, rules, types and import contracts.

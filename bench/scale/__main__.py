@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from scale.phases import HEADER, PHASES, Bench, Figures, report
 from scale.tree import plant
 
 _WARM_FILES: Final = 3_000
+_DEFAULT_PHASES: Final = ("plan", "plan-unchanged", "milvus")
 _UNITS: Final = {"k": 1_000, "m": 1_000_000}
 
 
@@ -24,14 +26,15 @@ def main() -> int:
         prog="make bench-scale", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=_sizes, default=_sizes("10k,100k,1M"), help="files, as in 10k,100k,1M")
-    parser.add_argument("--phases", type=_words, default=PHASES, help=f"of {','.join(PHASES)}")
-    parser.add_argument("--repeat", type=int, default=3, help="times that all sizes but the largest are run")
+    parser.add_argument("--phases", type=_words, default=_DEFAULT_PHASES, help=f"of {','.join(PHASES)}")
+    parser.add_argument("--repeat", type=int, default=3, help="times that the smallest size is run")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of an ingest, each with one decoder")
     parser.add_argument("--folders-of", type=int, default=1_000, help="files in each folder of a tree")
     parser.add_argument("--codec", choices=["address", "pillow"], default="address", help="pillow decodes for real")
     parser.add_argument("--place", type=Path, help="a folder on a disk with room for the trees, kept afterwards")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that servers and workers are ended in any case.
     began_s = time.monotonic()
     facts = machine()
     print(", ".join(f"{name} {fact}" for name, fact in facts.items()), flush=True)
@@ -44,7 +47,7 @@ def main() -> int:
         print(HEADER, flush=True)
         for phase in options.phases:
             for files in options.sizes:
-                for turn in range(1 if files == max(options.sizes) else options.repeat):
+                for turn in range(options.repeat if files == min(options.sizes) else 1):
                     _tree(root, files, options.folders_of)
                     for figures in bench.phase(phase, files, turn):
                         report(lambda line: print(line, flush=True), figures)
