@@ -14,7 +14,7 @@ import psutil
 import redis
 
 from redis_server import free_port
-from service import Service
+from service import Service, until
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 
@@ -122,7 +122,12 @@ class Stack(Service):
         return json.loads(done.stdout)
 
     def pid(self, name: str) -> int:
-        return next(process["pid"] for process in self.status()["processes"] if process["name"].startswith(name))
+        """The id of a process; waits for it where it is just being started again."""
+
+        def found() -> int | None:
+            return next(process["pid"] for process in self.status()["processes"] if process["name"].startswith(name))
+
+        return until(found, 30, self.logs)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         pid = self.pid(name)
