@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -108,4 +109,10 @@ def _answer(one: Mutant, future: Future[Decoded]) -> str:
 
 
 def _decoders() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "lookalike.decoder_child" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        # One that a test before this left behind has no command line any more.
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "lookalike.decoder_child" in child.cmdline():
+                found.append(child)
+    return found
