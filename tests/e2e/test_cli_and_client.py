@@ -16,6 +16,9 @@ from lookalike.gallery import draw_gallery
 from service import until
 from stack import Stack
 
+#: The same over a redis-server and a Milvus standalone.
+ON_SERVERS = True
+
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Client]:

@@ -20,6 +20,9 @@ from pages import CONSOLE, PRINTED, REPOSITORY, RUN_KINDS, Block, blocks, consol
 from service import until
 from stack import Stack
 
+#: The same over a redis-server and a Milvus standalone.
+ON_SERVERS = True
+
 #: Collections that the pages make.
 COLLECTIONS: Final = ("default", "holiday", "people", "spring")
 PAGES_THAT_RUN: Final = [page for page in pages() if any(block.kind in RUN_KINDS for block in blocks(page))]
