@@ -89,6 +89,7 @@ def _settings(data_dir: Path | None) -> Settings:
         host="127.0.0.1",
         port=free_port(),
         api_keys=(),
+        keys_file=None,
         allowed_hosts=("127.0.0.1",),
         metric=Metric.COSINE,
         chunk_images=32,  # Progress is counted by chunks, and here somebody watches.

@@ -17,18 +17,20 @@ from lookalike.records import (
 )
 
 LIMITS = Limits(
-    lease_s=0.15,
-    search_lease_s=0.15,
+    lease_s=0.5,
+    search_lease_s=0.5,
     max_attempts=3,
     lookahead_chunks=4,
     max_waiting_jobs=50,
+    max_waiting_bytes=64 << 20,
     max_failures=5,
+    max_failures_bytes=1 << 20,
     result_ttl_s=60,
     tombstone_ttl_s=60,
-    heartbeat_ttl_s=0.2,
+    heartbeat_ttl_s=0.5,
 )
 LASTING = replace(LIMITS, lease_s=60, search_lease_s=60)
-PAST_LEASE_S = 0.25
+PAST_LEASE_S = 0.65
 FOLDER = IngestRequest(source=FolderSource(path="photos"))
 Make = Callable[[Limits], JobStore]
 PROBLEM = JobError(code="quarantined", message="It died.")

@@ -65,6 +65,30 @@ def test_submits_are_refused_when_too_many_jobs_wait_and_accepted_again_when_one
     submit(store)
 
 
+def test_submits_are_refused_when_the_requests_of_waiting_jobs_are_too_large_together(make: Make) -> None:
+    size = len(FOLDER.model_dump_json(exclude_none=True))
+    store = make(replace(LASTING, max_waiting_bytes=2 * size + 50))
+    first, _ = submit(store), submit(store)
+    with pytest.raises(QueueFull):
+        submit(store)
+    store.create(JobKind.SEARCH, search_of())
+    store.cancel(first.id)
+    store.cancel(first.id)  # Once more frees nothing more.
+    submit(store)
+    with pytest.raises(QueueFull):
+        submit(store)
+
+
+def test_a_job_keeps_its_owner_and_is_listed_by_it(store: JobStore) -> None:
+    job, _ = store.create(JobKind.INGEST, FOLDER, owner="gallery")
+    search, _ = store.create(JobKind.SEARCH, search_of(), owner="museum")
+    nobodys = submit(store)
+    assert [store.get(one.id).owner for one in (job, search, nobodys)] == ["gallery", "museum", None]
+    assert [one.id for one in store.list_jobs(owner="gallery").jobs] == [job.id]
+    assert store.list_jobs(owner="museum", kind=JobKind.INGEST).jobs == ()
+    assert {one.owner for one in store.list_jobs().jobs} == {"gallery", "museum", None}
+
+
 def test_an_ingest_goes_from_plan_to_chunks_to_exact_counts(store: JobStore) -> None:
     job = submit(store)
     plan = claim_plan(store)
@@ -445,15 +469,15 @@ def test_workers_are_live_while_they_announce_themselves(hasty: JobStore) -> Non
 
 def test_an_expired_job_says_so_while_its_tombstone_lasts(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        store = RedisJobStore(client, replace(LASTING, result_ttl_s=0.1, tombstone_ttl_s=0.2))
+        store = RedisJobStore(client, replace(LASTING, result_ttl_s=0.3, tombstone_ttl_s=1.5))
         job = planned(store, items("a"))
         store.account(claim_chunk(store), ChunkOutcome(failures=(failure(),)))
-        time.sleep(0.15)
+        time.sleep(0.4)
         with pytest.raises(JobExpired):
             store.get(job.id)
         assert store.list_jobs().jobs == ()
         store.sweep()
-        time.sleep(0.4)
+        time.sleep(1.6)
         with pytest.raises(JobNotFound):
             store.get(job.id)
         assert client.keys("*") == []

@@ -136,6 +136,22 @@ def test_failures_are_counted_by_code_beyond_the_cap_of_the_ledger(store: JobSto
     assert store.failures(job.id).failures == (vanished, vanished, failure("a"), failure("b"), told)
 
 
+def test_a_ledger_is_capped_by_the_bytes_of_its_lines_as_well(make: Make) -> None:
+    long = failure("long").model_copy(update={"metadata": {"about": "ü" * 100}})
+    short = failure("b")
+    room = sum(len(line.model_dump_json().encode()) for line in (long, short, short))
+    store = make(replace(LASTING, max_failures_bytes=room))
+    job = submit(store)
+    plan = claim_plan(store)
+    store.add_chunk(plan, items("a"), cursor="a", planned=Planned(failures=(long,)))
+    store.end_plan(plan, finished=True)
+    store.account(claim_chunk(store), ChunkOutcome(failures=(long, short, long, short)))
+    done = store.get(job.id)
+    assert store.failures(job.id).failures == (long, short, short)
+    assert (done.progress.failed, done.failures_dropped) == (5, 2)
+    assert store.failures(job.id).dropped == 2
+
+
 def test_a_list_leaves_out_addresses(store: JobStore) -> None:
     submit(store, IngestRequest(source=URLsSource(urls=("https://example.com/a.jpg",))))
     assert store.list_jobs().jobs[0].request["source"] == {"type": "urls"}

@@ -23,7 +23,7 @@ from lookalike.fetched import fetched_uri
 from lookalike.remote import ObjectInfo, Remote, objects
 from lookalike.settings import Settings
 from object_store import BUCKET
-from redis_server import free_port
+from ports import free_port
 
 
 def make_remote(folder: Path, **values: object) -> Remote:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from listing_parts import LIMITS, Place, assert_resumes_anywhere, codes, make_place
 from lookalike.errors import FileMissing, InvalidPath
-from lookalike.records import ArchiveSource, UploadedFile
+from lookalike.records import ArchiveSource, IngestRequest, UploadedFile
 
 Members = Sequence[tuple[str, bytes]]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -521,3 +521,17 @@ def test_a_zip_member_that_lies_further_away_than_any_file_reaches_is_damaged_an
     listed = place.list(ArchiveSource(path="far.zip"))
 
     assert codes(listed) == {"a.jpg": "archive_invalid", "b.jpg": None}
+
+
+def test_the_images_of_a_zip_are_counted_ahead_of_its_listing_by_its_directory(place: Place) -> None:
+    members = [
+        ("a.jpg", PNG),
+        ("b/c.PNG", PNG),
+        ("b/c.json", b"{}"),
+        (".hidden.jpg", PNG),
+        ("b/.d/e.jpg", PNG),
+        ("f/", b""),
+    ]
+    for name, data, expected in (("m.zip", zip_of(members), 2), ("m.tar", tar_of(members[:2]), None)):
+        (place.root / name).write_bytes(data)
+        assert place.lister.count(IngestRequest(source=ArchiveSource(path=name)), keep=place.keep) == expected

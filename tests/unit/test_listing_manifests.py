@@ -305,9 +305,9 @@ def test_a_csv_record_that_goes_on_over_all_lines_is_given_up(place: Place) -> N
 
 
 def test_a_large_value_that_parquet_holds_once_for_all_rows_is_not_unpacked_for_all_at_once(place: Place) -> None:
-    repeated = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1024, pyarrow.int32()), ["x" * 1_000_000])
+    repeated = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["x" * 1_000_000])
     target = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"uri": ["a.jpg"] * 1024, "note": repeated}), target)
+    pyarrow.parquet.write_table(pyarrow.table({"uri": ["a.jpg"] * 256, "note": repeated}), target)
     assert len(target.getvalue()) < 100_000
     source = put(place, target.getvalue(), "repeated.parquet")
     tracemalloc.start()
@@ -318,5 +318,66 @@ def test_a_large_value_that_parquet_holds_once_for_all_rows_is_not_unpacked_for_
     finally:
         tracemalloc.stop()
 
-    assert refused == 1024  # No metadata is that large.
+    assert refused == 256  # No metadata is that large.
     assert peak < 200 << 20
+
+
+def test_a_text_of_parquet_that_is_too_long_costs_its_rows_no_memory_and_others_nothing(place: Place) -> None:
+    rows = 1024
+    places = pyarrow.array([0] * (rows - 1) + [1], pyarrow.int32())
+    notes = pyarrow.DictionaryArray.from_arrays(places, ["x" * 10_000_000, "xxx"])
+    tags = pyarrow.array([["a", "b"], None] * (rows // 2))
+    target = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"uri": ["a.jpg"] * rows, "note": notes, "tags": tags}), target)
+    assert len(target.getvalue()) < 2_000_000
+    source = put(place, target.getvalue(), "long.parquet")
+    before = pyarrow.total_allocated_bytes()
+    tracemalloc.start()
+    peak_arrow = 0
+    found = []
+    try:
+        for line in place.lister.list(IngestRequest(source=source), after="1", keep=place.keep):
+            peak_arrow = max(peak_arrow, pyarrow.total_allocated_bytes() - before)
+            found.append(line)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == rows - 1
+    assert all(line.error is not None and "longer than" in line.error.message for line in found[:-1])
+    assert (found[-1].error, found[-1].metadata) == (None, {"note": "xxx"})
+    assert peak < 32 << 20
+    assert peak_arrow < 64 << 20
+
+
+@pytest.mark.parametrize("values", [["y" * 10_000] * 10_000, list(range(500_000))], ids=["texts", "numbers"])
+def test_a_long_list_of_parquet_costs_its_row_only(place: Place, values: list[Any]) -> None:
+    target = io.BytesIO()
+    table = pyarrow.table({"uri": ["a.jpg", "a.jpg", "a.jpg"], "tags": [values[:2], values, None]})
+    pyarrow.parquet.write_table(table, target)
+    short, long, none = place.list(put(place, target.getvalue(), "lists.parquet"))
+    assert (short.error, short.metadata) == (None, {"tags": values[:2]})
+    assert long.error is not None
+    assert "Row 2 of the manifest cannot be read: it is longer than" in long.error.message
+    assert (none.error, none.metadata) == (None, {})
+
+
+def test_lists_of_lists_are_refused_by_the_name_of_their_column(place: Place) -> None:
+    target = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"uri": ["a.jpg"], "boxes": [[[1, 2]]]}), target)
+    with pytest.raises(ManifestInvalid, match="'boxes'"):
+        place.list(put(place, target.getvalue(), "nested.parquet"))
+
+
+# --- How many there are ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_rows_of_a_manifest_are_counted_ahead_of_its_listing(place: Place, kind: str) -> None:
+    rows: Rows = [{"uri": "a.jpg", "year": number} for number in range(7)]
+    source = put(place, FORMATS[kind](rows), f"m.{kind}")
+    assert place.lister.count(IngestRequest(source=source), keep=place.keep) == 7
+
+
+def test_a_manifest_that_would_have_to_be_fetched_is_not_counted(place: Place) -> None:
+    source = ManifestSource(url="https://example.org/m.csv")
+    assert place.lister.count(IngestRequest(source=source), keep=place.keep) is None

@@ -1,13 +1,18 @@
 import ipaddress
 import socket
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
-from lookalike.errors import InvalidPath, InvalidURL, URLBlocked, URLIngestDisabled, URLUnreachable
+from lookalike.errors import InvalidPath, InvalidURL, URLBlocked, URLIngestDisabled, URLTimeout, URLUnreachable
 from lookalike.remote import Remote, check_webhook_url
 from lookalike.remote.addresses import addresses_of, is_public, system_resolver
+from lookalike.remote.lookups import Lookups
 from lookalike.remote.passing import MAX_RETRY_AFTER_S, Passing, pause_s, retry_after_s
 from lookalike.remote.urls import redirected, web_address
 from lookalike.settings import Settings
@@ -214,3 +219,53 @@ def test_pauses_double_up_to_a_cap_with_jitter() -> None:
     for failures, most in ((1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (5000, 10.0)):
         pauses = [pause_s(failures, first_s=1.0, most_s=10.0) for _ in range(50)]
         assert most / 2 <= min(pauses) < max(pauses) <= most
+
+
+# --- Name servers that do not answer --------------------------------------------------------------------------------
+
+
+class StuckResolver:
+    """Answers nothing until it is let go, but for one host."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, _port: int) -> Sequence[str]:
+        self.asked.append(host)
+        if host != "quick.example":
+            self.go.wait(60)
+        return ["93.184.215.14"]
+
+
+def test_a_look_up_ends_in_time_and_a_stuck_name_holds_one_thread_however_many_ask() -> None:
+    resolver = StuckResolver()
+    lookups = Lookups(resolver, at_most=2)
+    try:
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                lookups.find("stuck.example", 80, timeout_s=0.01)
+        assert resolver.asked == ["stuck.example"]
+        assert lookups.find("quick.example", 80, timeout_s=60) == ["93.184.215.14"]
+        for host in ("too.example", "many.example"):
+            with pytest.raises(TimeoutError):
+                lookups.find(host, 80, timeout_s=0.01)
+        assert resolver.asked == ["stuck.example", "quick.example", "too.example"], "no more threads than allowed"
+        with ThreadPoolExecutor(4) as waiting:
+            found = [waiting.submit(lookups.find, "stuck.example", 80, timeout_s=60) for _ in range(4)]
+            resolver.go.set()
+            assert [one.result() for one in found] == [["93.184.215.14"]] * 4
+    finally:
+        resolver.go.set()
+    lookups.find("stuck.example", 80, timeout_s=60)
+    assert resolver.asked.count("stuck.example") >= 2, "answers are not remembered"
+
+
+def test_a_fetch_whose_name_server_does_not_answer_ends_within_its_time(tmp_path: Path) -> None:
+    resolver = StuckResolver()
+    settings = Settings(data_dir=tmp_path, url_ingest=True, fetch_timeout_s=0.3, fetch_retries=0)
+    try:
+        with Remote(settings, resolve=resolver) as remote, pytest.raises(URLTimeout):
+            remote.fetch("https://stuck.example/a.jpg").result(timeout=60)
+    finally:
+        resolver.go.set()

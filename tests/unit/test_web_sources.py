@@ -2,7 +2,9 @@
 
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from lookalike.records import (
     UploadSource,
     URLsSource,
 )
-from lookalike.uploads import upload_uri
+from lookalike.uploads import Area, UploadStore, upload_uri
+from lookalike.uploads.folder import FolderFiles
+from lookalike_web.app import create_app
 
 ABSENT = "0" * 64
 SETTINGS: dict[str, Any] = {
@@ -197,3 +201,47 @@ def test_failures_of_a_job_that_still_runs_are_not_known_yet(web: Web) -> None:
     assert refused(submit(web, {"type": "failures", "job_id": job_id})) == (409, "job_not_final")
     web.jobs.cancel(job_id)
     assert refused(submit(web, {"type": "failures", "job_id": job_id})) == (400, "invalid_request")
+
+
+class FarFiles(FolderFiles):
+    """Files that count as far away; several have to be asked for at a time to be answered at all."""
+
+    is_local = False
+
+    def __init__(self, folder: Path, *, at_a_time: int) -> None:
+        super().__init__(folder)
+        self.together: threading.Barrier | None = threading.Barrier(at_a_time)
+        self._counting = threading.Lock()
+        self.asked: list[str] = []
+        self._asking = self.most = 0
+
+    def renew(self, area: Area, sha256: str) -> bool:
+        with self._counting:
+            self.asked.append(sha256)
+            self._asking += 1
+            self.most = max(self.most, self._asking)
+        if self.together:
+            self.together.wait(60)
+        try:
+            return super().renew(area, sha256)
+        finally:
+            with self._counting:
+                self._asking -= 1
+
+
+def test_uploads_in_an_object_store_are_looked_for_side_by_side_within_a_bound(tmp_path: Path) -> None:
+    near = build_web(tmp_path, max_urls=200)
+    files = FarFiles(tmp_path / "far", at_a_time=8)
+    store = UploadStore(tmp_path / "far", min_free_bytes=0, max_file_bytes=100, files=files)
+    services = replace(near.services, uploads=store)
+    web = Web(services, create_app(services).test_client())
+    sent = [store.put(io.BytesIO(bytes([number]))) for number in range(64)]
+    assert stored(web, submit(web, {"type": "upload", "files": [{"sha256": name} for name in sent + sent]}))
+    assert sorted(files.asked) == sorted(sent), "each content once"
+    assert 8 <= files.most <= 16
+    files.together = None  # Those who are no longer needed are not asked any more.
+    lacking = [*sent[:32], ABSENT, *sent[33:]]
+    answer = submit(web, {"type": "upload", "files": [{"sha256": name} for name in lacking]})
+    assert refused(answer) == (404, "upload_not_found")
+    assert ABSENT in answer.json["detail"]
+    near.close()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -162,6 +163,20 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
     answer = web.client.post("/v1/ingests", json=body)
     assert refused(answer) == (503, "queue_full")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_what_this_installation_lacks_is_said_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    web = build_web(tmp_path, uploads_url="s3://bucket/uploads")
+    for answer in (
+        web.client.post("/v1/ingests", **form(jpeg())),
+        web.client.post("/v1/uploads", json={"size": 1, "sha256": "0" * 64}),
+    ):
+        assert refused(answer) == (501, "missing_extra")
+        assert "pip install 'lookalike[s3]'" in answer.json["detail"]
+    web.close()
 
 
 def test_the_same_key_and_request_answer_the_same_job_and_ring_once(web: Web) -> None:

@@ -1,35 +1,40 @@
-"""API keys: where any are configured, everything under /v1 needs one as a bearer token."""
+"""Who sends a request: where there are keys, everything under /v1 needs one as a bearer token."""
 
-import hashlib
-import hmac
+from typing import Final, cast
 
 from flask import Flask, g, request
 
 from lookalike.errors import Unauthorized
 from lookalike.settings import Settings
+from lookalike_web.keys import UNLIMITED, Key, KeyRing
 
-PROTECTED_PREFIX = "/v1/"
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+PROTECTED_PREFIX: Final = "/v1/"
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Refuse requests under /v1 that carry none of the configured keys. Several are valid at once, for rotation."""
-    known = tuple(_digest(key.get_secret_value()) for key in settings.api_keys)
-    if not known:
-        return
+    """Refuse requests under /v1 without one of the service's keys; raises `SetupError` for a broken file of them."""
+    ring = KeyRing.from_settings(settings)
 
     @app.before_request
-    def require_api_key() -> None:
-        if not request.path.startswith(PROTECTED_PREFIX):
+    def recognise_key() -> None:
+        if not ring:
+            g.key = UNLIMITED
             return
+        if not request.path.startswith(PROTECTED_PREFIX):
+            return  # Without a key: a view that asks for it there is a bug, and must not pass for an unlimited one.
         given = request.authorization
         token = given.token if given is not None and given.type == "bearer" else None
-        offered = _digest(token or "")
-        # Every key is compared, so that the time taken does not tell which one was nearly right.
-        matches = [hmac.compare_digest(offered, digest) for digest in known]
-        if not token or not any(matches):
+        known = ring.recognise(token or "")
+        if known is None:
             raise Unauthorized
-        g.api_key = offered.hex()[:32]  # Tells senders apart, and is no key.
+        g.sender, g.key = known
+
+
+def caller() -> Key:
+    """Return the key of the current request; one that may do everything where no keys are asked for."""
+    return cast(Key, g.key)
+
+
+def sender() -> str:
+    """Name who sends the current request: its API key, where keys are asked for, else its address."""
+    return f"key:{g.sender}" if "sender" in g else f"address:{request.remote_addr}"

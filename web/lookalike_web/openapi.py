@@ -17,11 +17,12 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
-from lookalike.errors import InvalidRequest, LookalikeError, PayloadTooLarge, Unauthorized
+from lookalike.errors import Forbidden, InvalidRequest, LookalikeError, PayloadTooLarge, Unauthorized
 from lookalike.records import IngestResult, Record, SearchResult
-from lookalike_web.auth import PROTECTED_PREFIX
+from lookalike_web.auth import PROTECTED_PREFIX, caller
 from lookalike_web.errors import PROBLEM_JSON, NotAcceptable, UnsupportedMediaType, status_of, title_of
 from lookalike_web.fielddocs import field_docs, value_docs
+from lookalike_web.keys import Right
 from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, MULTIPART, read_query
 
 JSON: Final = "application/json"
@@ -89,6 +90,7 @@ class Operation:
 
     tag: str
     answers: Mapping[int, Answer]
+    right: Right | None = None  #: What the caller's key has to have; None for none beyond being one.
     errors: tuple[type[LookalikeError], ...] = ()  #: Beside those that every endpoint has.
     query: type[Record] = NoQuery
     json: type[BaseModel] | None = None
@@ -110,6 +112,8 @@ def operation(declared: Operation) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def checked(**path: str) -> Response | str:
+            if declared.right:
+                caller().require(declared.right)
             if declared.media and not request.accept_mimetypes.best_match(declared.media) and request.accept_mimetypes:
                 raise NotAcceptable(f"This address answers {' or '.join(declared.media)}, which Accept does not allow.")
             query = read_query(declared.query)
@@ -208,6 +212,8 @@ def _path_item(rule: Rule, view: View, operation: Operation, schemas: dict[str, 
         item["requestBody"] = {"required": True, "content": content}
     if rule.rule.startswith(PROTECTED_PREFIX):
         item["security"] = [{"apiKey": []}, {}]
+    if operation.right:
+        item["x-right"] = operation.right
     return item
 
 
@@ -267,6 +273,8 @@ def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
         general = (*general, PayloadTooLarge, UnsupportedMediaType)
     if rule.rule.startswith(PROTECTED_PREFIX):
         general = (*general, Unauthorized)
+    if operation.right:
+        general = (*general, Forbidden)
     codes: dict[int, list[str]] = {}
     for error in dict.fromkeys((*operation.errors, *general)):
         codes.setdefault(status_of(error), []).append(error.code)

@@ -1,17 +1,26 @@
 """The steps of every submit: the sender's limit, a repeat's answer, the checks, the record, the doorbell, a wait."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from flask import Response
 
-from lookalike.errors import IdempotencyConflict, PayloadTooLarge, QueueFull, QueueUnavailable, RateLimited
-from lookalike.jobstore import Lane
+from lookalike.errors import (
+    IdempotencyConflict,
+    PayloadTooLarge,
+    QueueFull,
+    QueueUnavailable,
+    RateLimited,
+    RootNotAllowed,
+)
+from lookalike.jobstore import Idempotency, Lane
 from lookalike.records import IngestRequest, JobKind, JobRecord, SearchRequest
+from lookalike_web.auth import caller, sender
 from lookalike_web.parsing import read_idempotency
+from lookalike_web.permitting import check_permitted
 from lookalike_web.presenting import job_response, job_url
 from lookalike_web.services import services
-from lookalike_web.throttling import sender
 from lookalike_web.waiting import preferred_wait_s, wait_gate
 
 LANES: Final = {JobKind.INGEST: Lane.INGEST, JobKind.SEARCH: Lane.SEARCH}
@@ -19,7 +28,7 @@ LANES: Final = {JobKind.INGEST: Lane.INGEST, JobKind.SEARCH: Lane.SEARCH}
 #: A job's request as it is stored. Redis holds those of all waiting jobs, whose number is bounded: so are their bytes.
 MAX_REQUEST_BYTES: Final = 4 << 20
 
-ERRORS: Final = (IdempotencyConflict, PayloadTooLarge, RateLimited, QueueUnavailable, QueueFull)
+ERRORS: Final = (IdempotencyConflict, PayloadTooLarge, RateLimited, QueueUnavailable, QueueFull, RootNotAllowed)
 
 #: Request headers of every submit, for its declaration.
 HEADERS: Final = {
@@ -28,10 +37,13 @@ HEADERS: Final = {
 }
 
 
-def admit() -> None:
-    """Count a submit against its sender's limit, before its body is read; raises `RateLimited` as a problem."""
+def admit(*, piece: bool = False) -> None:
+    """Count a submit, or a piece of an upload, against its sender's limit, before its body is read.
+
+    Raises `RateLimited` as a problem, and `QueueUnavailable`.
+    """
     if throttle := services().throttle:
-        throttle.admit(sender())
+        throttle.admit(sender(), piece=piece)
 
 
 def submit(
@@ -57,13 +69,14 @@ def submit(
 
 
 def _accept(kind: JobKind, content: IngestRequest | SearchRequest, check: Callable[[], None]) -> JobRecord:
-    jobs = services().jobs
-    idempotency = read_idempotency(kind, content, ignoring={"wait"})
+    jobs, owner = services().jobs, caller().name
+    idempotency = _owned(read_idempotency(kind, content, ignoring={"wait"}), owner)
     if idempotency and (known := jobs.find_idempotent(idempotency.key)):
         job_id, digest = known
         if digest != idempotency.digest:
             raise IdempotencyConflict
         return jobs.get(job_id)
+    check_permitted(services(), content)
     check()
     size = len(content.model_dump_json(exclude_none=True).encode())
     if size > MAX_REQUEST_BYTES:
@@ -71,7 +84,12 @@ def _accept(kind: JobKind, content: IngestRequest | SearchRequest, check: Callab
             f"A job's request may have at most {MAX_REQUEST_BYTES} bytes as JSON, and this one has {size}. "
             "Send long lists as a manifest, or split them."
         )
-    record, created = jobs.create(kind, content, idempotency=idempotency)
+    record, created = jobs.create(kind, content, idempotency=idempotency, owner=owner)
     if created:
         services().doorbell.ring(LANES[kind])
     return record
+
+
+def _owned(idempotency: Idempotency | None, owner: str | None) -> Idempotency | None:
+    """Set an owner's idempotency keys off from those of others, by what neither a key nor a name has in it."""
+    return replace(idempotency, key=f"{owner}\n{idempotency.key}") if idempotency and owner else idempotency

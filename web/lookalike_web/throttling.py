@@ -8,7 +8,6 @@ import time
 from typing import Final, Self
 
 import redis
-from flask import g, request
 from limits import RateLimitItemPerMinute
 from limits.errors import StorageError
 from limits.storage import RedisStorage
@@ -23,13 +22,17 @@ from lookalike_web.errors import Problem
 _KEYS: Final = "lookalike:rate"
 _TIMEOUT_S: Final = 1.0
 
+#: A piece of an upload counts that much less than a submit: a large file has many.
+PIECES_PER_SUBMIT: Final = 20
+
 
 class Throttle:
     """Counts submits by who sends them. Knows nothing of what is submitted."""
 
     def __init__(self, storage: RedisStorage, *, per_minute: int) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
-        self._item = RateLimitItemPerMinute(per_minute)
+        self._submit = RateLimitItemPerMinute(per_minute)
+        self._piece = RateLimitItemPerMinute(per_minute * PIECES_PER_SUBMIT, namespace="PIECES")
 
     @classmethod
     def connect(cls, settings: Settings) -> Self | None:
@@ -46,21 +49,19 @@ class Throttle:
         storage = RedisStorage(url, connection_pool=pool, key_prefix=_KEYS, wrap_exceptions=True)
         return cls(storage, per_minute=settings.rate_limit)
 
-    def admit(self, who: str) -> None:
-        """Count a submit; refuses it with `rate_limited` and a Retry-After where there were too many.
+    def admit(self, who: str, *, piece: bool = False) -> None:
+        """Count a submit, or a piece of an upload.
+
+        Refuses it with `rate_limited` and a Retry-After where there were too many.
 
         Raises `QueueUnavailable` without Redis: the job could not be written either.
         """
+        item = self._piece if piece else self._submit
         try:
-            if self._limiter.hit(self._item, who):
+            if self._limiter.hit(item, who):
                 return
-            free_at = self._limiter.get_window_stats(self._item, who).reset_time
+            free_at = self._limiter.get_window_stats(item, who).reset_time
         except StorageError as error:
             raise QueueUnavailable from error
         seconds = max(1, math.ceil(free_at - time.time()))
         raise Problem(RateLimited(), headers={"Retry-After": str(seconds)})
-
-
-def sender() -> str:
-    """Name who sends the current request: its API key, where keys are asked for, else its address."""
-    return f"key:{g.api_key}" if "api_key" in g else f"address:{request.remote_addr}"

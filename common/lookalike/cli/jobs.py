@@ -1,6 +1,8 @@
 """`lookalike jobs`."""
 
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,8 +18,14 @@ from lookalike.cli.outcome import (
 from lookalike.cli.output import show, show_fields
 from lookalike.cli.session import Session, service_options
 
+if TYPE_CHECKING:  # A command that fails at its options needs no client.
+    from lookalike.client import Job
+    from lookalike.records import JobRecord
+
 _KINDS = ("ingest", "search")
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+job_ids_argument = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
 
 
 @click.group()
@@ -59,7 +67,7 @@ def show_job(session: Session, job_id: str) -> None:
 
 
 @jobs.command("wait")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long."
 )
@@ -82,7 +90,7 @@ def wait_for_jobs(ctx: click.Context, job_ids: tuple[str, ...], timeout_s: float
 
 
 @jobs.command("cancel")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @service_options
 @click.pass_obj
 def cancel(session: Session, job_ids: tuple[str, ...]) -> None:
@@ -92,12 +100,11 @@ def cancel(session: Session, job_ids: tuple[str, ...]) -> None:
     Example:
       lookalike jobs cancel 01JDXYZ
     """
-    with session.client() as client:
-        show_jobs(session, [client.jobs.get(job_id).cancel() for job_id in job_ids])
+    _ask_of_each(session, job_ids, lambda job: job.cancel())
 
 
 @jobs.command("pause")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @service_options
 @click.pass_obj
 def pause(session: Session, job_ids: tuple[str, ...]) -> None:
@@ -107,12 +114,11 @@ def pause(session: Session, job_ids: tuple[str, ...]) -> None:
     Example:
       lookalike jobs pause 01JDXYZ
     """
-    with session.client() as client:
-        show_jobs(session, [client.jobs.get(job_id).pause() for job_id in job_ids])
+    _ask_of_each(session, job_ids, lambda job: job.pause())
 
 
 @jobs.command("resume")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @service_options
 @click.pass_obj
 def resume(session: Session, job_ids: tuple[str, ...]) -> None:
@@ -122,12 +128,16 @@ def resume(session: Session, job_ids: tuple[str, ...]) -> None:
     Example:
       lookalike jobs resume 01JDXYZ
     """
+    _ask_of_each(session, job_ids, lambda job: job.resume())
+
+
+def _ask_of_each(session: Session, job_ids: Iterable[str], ask: "Callable[[Job], JobRecord]") -> None:
     with session.client() as client:
-        show_jobs(session, [client.jobs.get(job_id).resume() for job_id in job_ids])
+        show_jobs(session, [ask(client.jobs.get(job_id)) for job_id in job_ids])
 
 
 @jobs.command("retry")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @click.option("--no-wait", is_flag=True, help="Print the new jobs and leave.")
 @service_options
 @click.pass_context
@@ -155,7 +165,7 @@ def retry(ctx: click.Context, job_ids: tuple[str, ...], no_wait: bool) -> None:
 
 
 @jobs.command("failures")
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
+@job_ids_argument
 @service_options
 @click.pass_obj
 def failures(session: Session, job_ids: tuple[str, ...]) -> None:

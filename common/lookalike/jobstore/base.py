@@ -1,6 +1,6 @@
 """What a job store promises, and the records it hands to workers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -40,7 +40,9 @@ class Limits:
     max_attempts: int
     lookahead_chunks: int
     max_waiting_jobs: int
+    max_waiting_bytes: int
     max_failures: int
+    max_failures_bytes: int
     result_ttl_s: float
     tombstone_ttl_s: float
     heartbeat_ttl_s: float
@@ -192,11 +194,17 @@ class JobStore(Protocol):
     # --- The front end's side ---
 
     def create(
-        self, kind: JobKind, request: IngestRequest | SearchRequest, *, idempotency: Idempotency | None = None
+        self,
+        kind: JobKind,
+        request: IngestRequest | SearchRequest,
+        *,
+        idempotency: Idempotency | None = None,
+        owner: str | None = None,
     ) -> tuple[JobRecord, bool]:
         """Write a queued job; returns it, and False where `idempotency` found it created before.
 
-        Raises `QueueFull` above `max_waiting_jobs`, `IdempotencyConflict` for a key used with another digest.
+        `owner` is the name of who submits it. Raises `QueueFull` above `max_waiting_jobs` or `max_waiting_bytes`, and
+        `IdempotencyConflict` for a key used with another digest.
         """
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
@@ -205,8 +213,11 @@ class JobStore(Protocol):
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raises `JobNotFound` or `JobExpired`."""
 
-    def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
-        """Return a job as soon as it is final, or as it stands after `timeout_s`. Raises as `get` does."""
+    def wait(self, job_id: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> JobRecord:
+        """Return a job as soon as it is final, or as it stands after `timeout_s`. Raises as `get` does.
+
+        `stopped` is asked about once a second, and ends the wait once it is true.
+        """
 
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
         """Return a job as soon as its `version` is not `after` or it is final, or as it stands after `timeout_s`."""
@@ -218,10 +229,11 @@ class JobStore(Protocol):
         limit: int = 50,
         kind: JobKind | None = None,
         state: JobState | None = None,
+        owner: str | None = None,
     ) -> JobPage:
         """Return jobs, newest first, without results and without the long parts of their requests.
 
-        `cursor` is the last page's `next_cursor`.
+        `cursor` is the last page's `next_cursor`. Each of `kind`, `state` and `owner` leaves all others out.
         """
 
     def failures(self, job_id: str, *, cursor: str | None = None, limit: int = 1000) -> FailurePage:

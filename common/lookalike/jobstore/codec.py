@@ -41,9 +41,11 @@ def request_json(request: IngestRequest | SearchRequest) -> str:
     return request.model_dump_json(exclude_none=True)
 
 
-def first_fields(request: IngestRequest | SearchRequest) -> dict[str, str | int]:
-    """What a job's hash holds of its request in fields of their own, because the scripts go by it."""
+def first_fields(request: IngestRequest | SearchRequest, owner: str | None = None) -> dict[str, str | int]:
+    """What a job's hash holds from the first: its owner, and of its request what the scripts go by."""
     fields: dict[str, str | int] = {"webhook": request.webhook.url} if request.webhook else {}
+    if owner is not None:
+        fields["owner"] = owner
     if isinstance(request, SearchRequest):
         return fields | {"total": len(request.queries)}
     return fields | {"stride": STRIDES[request.priority]} | ({"sync": "1"} if request.sync else {})
@@ -146,6 +148,7 @@ def record_of(job_id: str, fields: Mapping[str, str], samples: Sequence[str]) ->
         id=job_id,
         kind=JobKind(fields["kind"]),
         state=state,
+        owner=fields.get("owner"),
         created_at=moment(fields["created_at"]),
         started_at=moment(fields["started_at"]) if "started_at" in fields else None,
         finished_at=moment(fields["finished_at"]) if "finished_at" in fields else None,

@@ -71,13 +71,32 @@ def list_archive(
         yield Listed(material.uri + MEMBER_MARK, material.name, _END, failed)
 
 
-def _members(file: BinaryIO, first: int, limits: Limits, keep: Keep) -> Iterator[Member]:
-    """Tell an archive's format by its first bytes, whatever its name."""
+def count_archive(file: BinaryIO, limits: Limits, *, keep: Keep) -> int | None:
+    """Count the members of a zip that seem to be images, by its directory; None for a tar, which has none."""
+    if not _is_zip(file):
+        return None
+    members = zip_members(file, first=0, limits=limits, keep=keep)
+    return sum(member.kind is MemberKind.FILE and _looks_listed(member.name) for member in members)
+
+
+def _looks_listed(name: str) -> bool:
+    parts = _parts(name)
+    return not any(part.startswith(".") for part in parts) and has_image_suffix(name)
+
+
+def _is_zip(file: BinaryIO) -> bool:
     head = file.read(len(ZIP_MAGIC))
     file.seek(0)
-    if head in (ZIP_MAGIC, EMPTY_ZIP_MAGIC):
+    return head in (ZIP_MAGIC, EMPTY_ZIP_MAGIC)
+
+
+def _members(file: BinaryIO, first: int, limits: Limits, keep: Keep) -> Iterator[Member]:
+    """Tell an archive's format by its first bytes, whatever its name."""
+    if _is_zip(file):
         return zip_members(file, first=first, limits=limits, keep=keep)
-    return tar_members(file, packed=head.startswith(GZIP_MAGIC), first=first, limits=limits, keep=keep)
+    head = file.read(len(GZIP_MAGIC))
+    file.seek(0)
+    return tar_members(file, packed=head == GZIP_MAGIC, first=first, limits=limits, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from typing import Final, assert_never
 
 from lookalike.errors import FileMissing, ImageError, NotRegularFile, PermissionDenied, SourceUnavailable
 from lookalike.listing.addresses import Addresses
-from lookalike.listing.archive import list_archive
+from lookalike.listing.archive import count_archive, list_archive
 from lookalike.listing.counting import count_folder
 from lookalike.listing.failures import list_failures
 from lookalike.listing.folder import FolderOptions, walk_folder
 from lookalike.listing.listed import Listed
-from lookalike.listing.manifest import list_manifest
+from lookalike.listing.manifest import count_rows, list_manifest
 from lookalike.listing.material import opened_material
 from lookalike.listing.members import Limits
 from lookalike.listing.objects import list_objects
@@ -28,6 +28,7 @@ from lookalike.records import (
     URLsSource,
 )
 from lookalike.roots import FILE_SCHEME, Roots, file_uri
+from lookalike.uploads import upload_uri
 
 #: What is read of an archive where nobody says otherwise: the settings' own defaults.
 DEFAULT_LIMITS: Final = Limits(members=5_000_000, unpacked_bytes=1 << 40, ratio=200.0, file_bytes=128 << 20)
@@ -87,10 +88,23 @@ class Lister:
 
         `keep` may raise to give up. Raises as `list` does.
         """
-        if not isinstance(request.source, FolderSource):
-            return None
-        folder = self._roots.resolve_folder(request.source.path)
-        return count_folder(folder, self._folder_options(request.source, labels=False), keep=keep)
+        match request.source:
+            case FolderSource() as source:
+                folder = self._roots.resolve_folder(source.path)
+                return count_folder(folder, self._folder_options(source, labels=False), keep=keep)
+            case (ArchiveSource() | ManifestSource()) as source if self._is_here(source):
+                with opened_material(source, self._roots, self._uploads, self._remote, keep) as material:
+                    if isinstance(source, ManifestSource):
+                        return count_rows(material, source, keep=keep)
+                    return count_archive(material.file, self._limits, keep=keep)
+            case _:
+                return None
+
+    def _is_here(self, source: ArchiveSource | ManifestSource) -> bool:
+        """Tell whether a source is a file on this machine, so that looking at it first costs little."""
+        if source.upload is not None:
+            return not self._remote.is_remote(upload_uri(source.upload.sha256))
+        return source.path is not None
 
     def exists(self, uri: str) -> bool:
         """Tell whether the image with this canonical URI is still at its place, whatever a source's globs say.

@@ -10,11 +10,14 @@ from lookalike.listing.addresses import Addresses
 from lookalike.listing.archive import MEMBER_MARK
 from lookalike.listing.listed import Listed
 from lookalike.listing.material import Material
-from lookalike.listing.rows import Row, check_columns, csv_columns, csv_rows, jsonl_rows, parquet_columns, parquet_rows
+from lookalike.listing.parquet import parquet_columns, parquet_row_count, parquet_rows
+from lookalike.listing.rows import Row, check_columns, csv_columns, csv_rows, jsonl_rows
 from lookalike.listing.stores import Keep
 from lookalike.records import ManifestSource, Metadata
 
 Format = Literal["jsonl", "csv", "parquet"]
+
+_COUNT_BYTES: Final = 1 << 20
 
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -48,9 +51,25 @@ def list_manifest(
         yield addresses.listed(address, cursor=row.cursor, metadata=metadata)
 
 
+def count_rows(material: Material, source: ManifestSource, *, keep: Keep) -> int | None:
+    """Count about how many rows a manifest has; None where it cannot be read."""
+    kind = _kind(material, source)
+    if kind == "parquet":
+        return parquet_row_count(material.file)
+    lines = 0
+    while block := material.file.read(_COUNT_BYTES):
+        keep()
+        lines += block.count(b"\n")
+    return max(0, lines - (kind == "csv"))
+
+
+def _kind(material: Material, source: ManifestSource) -> Format:
+    return _format(material) if source.format == "auto" else source.format
+
+
 def _rows(material: Material, source: ManifestSource, after: str | None, keep: Keep) -> Iterator[Row]:
     file = material.file
-    match _format(material) if source.format == "auto" else source.format:
+    match _kind(material, source):
         case "jsonl":
             return jsonl_rows(file, after=after)
         case "csv":

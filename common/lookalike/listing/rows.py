@@ -1,21 +1,15 @@
-"""Rows: JSON lines, CSV and Parquet, read as a stream from any row on."""
+"""Rows: JSON lines and CSV, read as a stream from any row on. Those of Parquet are in `parquet.py`."""
 
 import csv
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
-from lookalike.errors import InvalidParameter, ManifestInvalid, MissingExtra
-from lookalike.listing.stores import Keep
+from lookalike.errors import InvalidParameter, ManifestInvalid
 
 MAX_LINE_BYTES: Final = 1 << 20
-_MAX_ROW_GROUP_BYTES: Final = 1 << 30  # Arrow holds what it unpacks of one.
-_BATCH_ROWS: Final = 64  # Few: a value that a small file holds once, and names in every row, is unpacked for each.
 _BOM: Final = b"\xef\xbb\xbf"
 #: Without leading zeros: those of a postal code or a part number mean something.
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
@@ -151,85 +145,7 @@ def _csv_value(cell: str) -> Any:
     return float(cell) if found[1] or found[2] else int(cell)
 
 
-# --- Parquet --------------------------------------------------------------------------------------------------------
-
-
-def parquet_columns(file: BinaryIO) -> list[str]:
-    """Return the names of a Parquet file's columns; raises `ManifestInvalid` and `MissingExtra`."""
-    try:
-        from pyarrow import ArrowException, types
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtra(
-            "Parquet manifests need a package that is not installed. Install it with: pip install 'lookalike[parquet]'."
-        ) from error
-    try:
-        schema = ParquetFile(file).schema_arrow
-    except (ArrowException, OSError) as error:
-        raise ManifestInvalid("This is not a Parquet file, or it is damaged.") from error
-    _check_types(schema, types)
-    return list(schema.names)
-
-
-def parquet_rows(file: BinaryIO, *, after: str | None, keep: Keep) -> Iterator[Row]:
-    """Yield a row for each row, one row group after the other; raises `ManifestInvalid`."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    number = int(after) if after else 0
-    try:
-        table = ParquetFile(file, buffer_size=1 << 20)
-        place = 0
-        for group in range(table.num_row_groups):
-            facts = table.metadata.row_group(group)
-            if facts.total_byte_size > _MAX_ROW_GROUP_BYTES:
-                raise ManifestInvalid(f"Row group {group} is larger than 1 GiB. Write smaller ones.")
-            if place + facts.num_rows <= number:
-                place += facts.num_rows
-                continue
-            for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
-                keep()
-                for values, problem in _python(batch.slice(max(0, number - place))):
-                    number += 1
-                    yield Row(f"Row {number}", str(number), values, problem)
-                place += batch.num_rows
-    except (ArrowException, OSError) as error:
-        raise ManifestInvalid(f"Behind row {number} the Parquet file is damaged.") from error
-
-
-def _python(batch: Any) -> Iterator[tuple[Mapping[str, Any] | None, str]]:
-    """Yield a batch's rows as Python has them, each with what is wrong with it."""
-    try:
-        rows = batch.to_pylist()
-    except (ValueError, OverflowError) as error:
-        # Text that is not UTF-8, or a time that Python does not know. Arrow does not say in which row.
-        if batch.num_rows == 1:
-            yield None, f"a value in it cannot be used: {error}"
-            return
-        for place in range(batch.num_rows):
-            yield from _python(batch.slice(place, 1))
-        return
-    for values in rows:
-        yield {key: _plain(value) for key, value in values.items()}, ""
-
-
-def _check_types(schema: Any, types: Any) -> None:
-    for field in schema:
-        if types.is_binary(field.type) or types.is_large_binary(field.type) or types.is_struct(field.type):
-            raise ManifestInvalid(f"The column {field.name!r} holds bytes or structures. Leave it out of the manifest.")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON could hold it; None for what stands for nothing."""
-    match value:
-        case float():
-            return None if math.isnan(value) else value
-        case datetime() | date():
-            return value.isoformat()
-        case Decimal():
-            return float(value)
-        case _:
-            return value
+# --- Columns -------------------------------------------------------------------------------------------------------
 
 
 def check_columns(columns: list[str], uri_column: str) -> None:

@@ -91,6 +91,7 @@ class JobRecord(Record):
     id: str
     kind: JobKind
     state: JobState
+    owner: str | None = None  #: The name of the API key that submitted it, where that has one.
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

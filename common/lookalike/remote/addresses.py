@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lookalike.errors import URLBlocked, URLUnreachable
+from lookalike.errors import URLBlocked, URLTimeout, URLUnreachable
 from lookalike.remote.passing import Passing
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Returns the addresses of a host name, or of an address in any spelling the system knows; raises `socket.gaierror`.
+#: Returns the addresses of a host name, or of an address in any spelling the system knows; raises `socket.gaierror`,
+#: and `TimeoutError` where it has a time limit.
 Resolver = Callable[[str, int], Sequence[str]]
 
 #: What `is_global` lets through although it leads, or may lead, to a private network: addresses that carry an IPv4
@@ -71,7 +72,7 @@ def addresses_of(host: str, port: int, *, resolve: Resolver, private: bool) -> S
     """Resolve a host, and return its addresses where every one of them may be connected to.
 
     One address that may not is enough to refuse the host: which of them a connection takes is for chance to say.
-    Raises `URLBlocked`, `URLUnreachable`, and `Passing` where the name servers do not answer.
+    Raises `URLBlocked`, `URLUnreachable`, and `Passing` where the name servers do not answer, or not in time.
     """
     try:
         found = resolve(host, port)
@@ -80,6 +81,8 @@ def addresses_of(host: str, port: int, *, resolve: Resolver, private: bool) -> S
         if error.errno in _PASSING:
             raise Passing(unreachable) from error
         raise unreachable from error
+    except TimeoutError as error:
+        raise Passing(URLTimeout("The address was not found in time: the name servers do not answer.")) from error
     except (OSError, UnicodeError) as error:
         raise URLUnreachable("The address could not be reached: its host's name cannot be looked up.") from error
     if not found:

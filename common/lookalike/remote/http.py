@@ -2,7 +2,7 @@
 
 The host is resolved once, all its addresses are judged, the connection goes to one of those, with the name in the Host
 header and in TLS. No proxy, no cookies, no credentials. Redirects are followed one by one, each judged like the first
-address. One deadline holds from the first byte sent to the last one received, however slowly they drip.
+address. One deadline holds from the look-up of the host's name to the last byte received, however slowly they drip.
 """
 
 import re
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import httpcore2
 
 from lookalike.errors import InvalidURL, TooManyRedirects, URLBlocked, URLHTTPError, URLTimeout, URLUnreachable
 from lookalike.remote.addresses import Resolver, addresses_of, system_resolver
+from lookalike.remote.lookups import Lookups
 from lookalike.remote.passing import Passing, retry_after_s
 from lookalike.remote.politeness import Timetable, take_turn
 from lookalike.remote.urls import WebAddress, redirected, web_address
@@ -110,7 +112,7 @@ class HTTPFetcher:
         self._redirects = redirects
         self._timetable = timetable
         self._wait = wait
-        self._resolve = resolve
+        self._lookups = Lookups(resolve)
         self._tls = tls or httpcore2.default_ssl_context()
         self._agent = f"lookalike/{version('lookalike')}"
 
@@ -145,7 +147,9 @@ class HTTPFetcher:
         self, method: str, address: WebAddress, deadline: Deadline, headers: Headers, body: bytes
     ) -> Iterator[Answer]:
         take_turn(self._timetable, address.host, lambda seconds: deadline.wait(seconds, self._wait))
-        hosts = addresses_of(address.host, address.port, resolve=self._resolve, private=self._private)
+        with _translated():
+            resolve = partial(self._lookups.find, timeout_s=deadline.left_s())
+        hosts = addresses_of(address.host, address.port, resolve=resolve, private=self._private)
         connection = httpcore2.HTTPConnection(
             httpcore2.Origin(address.scheme.encode(), address.host.encode(), address.port),
             ssl_context=self._tls,

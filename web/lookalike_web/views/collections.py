@@ -4,6 +4,8 @@ from flask import Blueprint, Response
 
 from lookalike import errors
 from lookalike.records import Collection, CollectionRequest, Record
+from lookalike_web.auth import caller
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import read_json
 from lookalike_web.presenting import json_response
@@ -24,19 +26,22 @@ class CollectionList(Record):
 @operation(
     Operation(
         tag="collections",
+        right=Right.SEARCH,
         answers={200: Answer(description="All collections, by name.", model=CollectionList)},
         errors=_STORE_ERRORS,
     )
 )
 def list_collections() -> Response:
-    """List the collections."""
-    return json_response(CollectionList(collections=tuple(services().vectors.collections())))
+    """List the collections that the key is for."""
+    found = tuple(one for one in services().vectors.collections() if caller().reaches(one.name))
+    return json_response(CollectionList(collections=found))
 
 
 @blueprint.post("/v1/collections")
 @operation(
     Operation(
         tag="collections",
+        right=Right.INGEST,
         json=CollectionRequest,
         answers={201: Answer(description="The collection was created.", model=Collection)},
         errors=(*_STORE_ERRORS, errors.CollectionExists),
@@ -50,6 +55,7 @@ def create_collection() -> Response:
     first image stored.
     """
     wanted = read_json(CollectionRequest)
+    caller().require_collection(wanted.name)
     created = services().vectors.create(wanted)
     return json_response(created, status=201, headers={"Location": f"/v1/collections/{created.name}"})
 
@@ -58,12 +64,14 @@ def create_collection() -> Response:
 @operation(
     Operation(
         tag="collections",
+        right=Right.SEARCH,
         answers={200: Answer(description="The collection with its count.", model=Collection)},
         errors=(*_STORE_ERRORS, errors.CollectionNotFound),
     )
 )
 def get_collection(name: str) -> Response:
     """Get a collection and the number of its images."""
+    caller().require_collection(name)
     vectors = services().vectors
     collection = vectors.collection(name)
     return json_response(collection.model_copy(update={"count": vectors.count(name)}))
@@ -73,6 +81,7 @@ def get_collection(name: str) -> Response:
 @operation(
     Operation(
         tag="collections",
+        right=Right.ADMIN,
         answers={204: Answer(description="The collection is gone.", media=())},
         errors=(*_STORE_ERRORS, errors.CollectionNotFound),
     )
@@ -82,5 +91,6 @@ def delete_collection(name: str) -> Response:
 
     The image files stay where they are.
     """
+    caller().require_collection(name)
     services().vectors.drop(name)
     return Response(status=204)

@@ -6,6 +6,7 @@ from lookalike import errors
 from lookalike.jobstore import Lane
 from lookalike.records import FailuresSource, IngestRequest, JobKind, JobRecord
 from lookalike_web import submitting
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import job_response
 from lookalike_web.services import services
@@ -73,6 +74,7 @@ def resume_job(job_id: str) -> Response:
 @operation(
     Operation(
         tag="jobs",
+        right=Right.INGEST,
         headers=submitting.HEADERS,
         answers={
             202: Answer(description="A new job for the files that failed.", model=JobRecord),

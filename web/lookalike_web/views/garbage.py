@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from lookalike import errors
 from lookalike.garbage import collect
 from lookalike.records import Garbage, Record
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import read_json
 from lookalike_web.presenting import json_response
@@ -23,6 +24,7 @@ class GarbageRequest(Record):
 @operation(
     Operation(
         tag="service",
+        right=Right.ADMIN,
         json=GarbageRequest,
         answers={200: Answer(description="What was removed, or would be.", model=Garbage)},
         errors=(errors.QueueUnavailable, errors.VectorStoreUnavailable, errors.VectorStoreRejected),

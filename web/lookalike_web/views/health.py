@@ -136,7 +136,7 @@ def get_info() -> Response:
         object_roots=len(settings.object_roots),
         url_ingest=settings.url_ingest,
         webhooks=settings.webhook_secret is not None,
-        api_key_required=bool(settings.api_keys),
+        api_key_required=bool(settings.api_keys or settings.keys_file),
         limits=LimitFacts(**settings.model_dump(include=set(LimitFacts.model_fields))),
     )
     return json_response(info)

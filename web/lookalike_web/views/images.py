@@ -11,7 +11,9 @@ from lookalike import errors
 from lookalike.records import CollectionName, Image, Record
 from lookalike.roots import OpenedFile
 from lookalike.vectorstore import StoredImage
+from lookalike_web.auth import caller
 from lookalike_web.errors import Problem, RangeNotSatisfiable
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import json_response, present_image
 from lookalike_web.services import services
@@ -52,6 +54,7 @@ class ThumbnailQuery(ImageQuery):
 @operation(
     Operation(
         tag="images",
+        right=Right.SEARCH,
         query=ImageQuery,
         answers={200: Answer(description="The image, without its vector.", model=Image)},
         errors=_STORE_ERRORS,
@@ -67,6 +70,7 @@ def get_image(query: ImageQuery, image_id: str) -> Response:
 @operation(
     Operation(
         tag="images",
+        right=Right.INGEST,
         query=ImageQuery,
         answers={204: Answer(description="The image is no longer in the collection.", media=())},
         errors=_STORE_ERRORS,
@@ -86,6 +90,7 @@ def delete_image(query: ImageQuery, image_id: str) -> Response:
 @operation(
     Operation(
         tag="images",
+        right=Right.SEARCH,
         query=ThumbnailQuery,
         answers={
             200: Answer(description="The picture, small, as WebP and without its metadata.", media=("image/webp",)),
@@ -114,6 +119,7 @@ def get_thumbnail(query: ThumbnailQuery, image_id: str) -> Response:
 @operation(
     Operation(
         tag="images",
+        right=Right.SEARCH,
         query=ImageQuery,
         headers={"Range": "`bytes=0-1023` asks for a part."},
         answers={
@@ -169,6 +175,7 @@ def sniff(start: bytes) -> str:
 
 def _find(query: ImageQuery, image_id: str) -> tuple[StoredImage, str]:
     collection = query.collection or services().settings.collection
+    caller().require_collection(collection)
     return services().vectors.get(collection, image_id), collection
 
 

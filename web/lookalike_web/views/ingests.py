@@ -20,6 +20,7 @@ from lookalike.records import (
     Webhook,
 )
 from lookalike_web import submitting
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, is_multipart, read_files, read_form, read_json
 from lookalike_web.services import services
@@ -57,6 +58,7 @@ class IngestForm(Record):
 @operation(
     Operation(
         tag="ingests",
+        right=Right.INGEST,
         json=JSONIngest,
         form=IngestForm,
         files=(IMAGE_PART, ARCHIVE_PART),

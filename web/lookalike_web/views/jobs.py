@@ -7,7 +7,9 @@ from pydantic import Field
 
 from lookalike import errors
 from lookalike.records import JobKind, JobPage, JobRecord, JobState, Record
+from lookalike_web.auth import caller
 from lookalike_web.openapi import Answer, Operation, operation
+from lookalike_web.permitting import own
 from lookalike_web.presenting import job_response, json_response, present_job
 from lookalike_web.services import services
 from lookalike_web.waiting import preferred_wait_s, wait_gate
@@ -23,9 +25,11 @@ _MAX_PAGE = 1000
 
 
 def known_id(job_id: str) -> str:
-    """Return an id that may be one of ours; raises `JobNotFound` for any other text."""
+    """Return an id that may be of a job the caller may see; raises `JobNotFound` for another's, and any other text."""
     if not _JOB_ID.fullmatch(job_id):
         raise errors.JobNotFound
+    if caller().owner_seen is not None:
+        own(services().jobs.get(job_id))
     return job_id
 
 
@@ -56,9 +60,12 @@ class JobQuery(Record):
 def list_jobs(query: JobsQuery) -> Response:
     """List jobs, newest first.
 
-    Results are left out; each job's own record has its result.
+    A key with a name sees its own, one with the right `admin` all. Results are left out; each job's own record has its
+    result.
     """
-    page = services().jobs.list_jobs(cursor=query.cursor, limit=query.limit, kind=query.kind, state=query.state)
+    page = services().jobs.list_jobs(
+        cursor=query.cursor, limit=query.limit, kind=query.kind, state=query.state, owner=caller().owner_seen
+    )
     return json_response(page.model_copy(update={"jobs": tuple(map(present_job, page.jobs))}))
 
 

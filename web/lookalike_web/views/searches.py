@@ -10,6 +10,7 @@ from lookalike import errors
 from lookalike.records import Collection, CollectionName, JobKind, JobRecord, Query, Record, SearchRequest, Webhook
 from lookalike.uploads import query_uri
 from lookalike_web import submitting
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import is_multipart, read_form, read_images, read_json
 from lookalike_web.services import services
@@ -58,6 +59,7 @@ class SearchForm(Record):
 @operation(
     Operation(
         tag="searches",
+        right=Right.SEARCH,
         json=JSONSearch,
         form=SearchForm,
         headers=submitting.HEADERS,

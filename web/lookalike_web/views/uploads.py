@@ -9,10 +9,12 @@ from lookalike import errors
 from lookalike.records import UploadRecord, UploadRequest
 from lookalike.uploads import Stream
 from lookalike_web.errors import UnsupportedMediaType
+from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import read_json
 from lookalike_web.presenting import json_response
 from lookalike_web.services import services
+from lookalike_web.submitting import admit
 
 blueprint = Blueprint("uploads", __name__)
 
@@ -20,11 +22,15 @@ OFFSET: Final = "Upload-Offset"
 BYTES: Final = "application/octet-stream"
 _MAX_DIGITS: Final = 18
 
+#: Where senders have a limit.
+_LIMITED: Final = (errors.RateLimited, errors.QueueUnavailable)
+
 
 @blueprint.post("/v1/uploads")
 @operation(
     Operation(
         tag="uploads",
+        right=Right.INGEST,
         json=UploadRequest,
         answers={
             201: Answer(description="The upload was begun; its bytes go to its address.", model=UploadRecord),
@@ -32,7 +38,7 @@ _MAX_DIGITS: Final = 18
                 description="The service has this content already; nothing needs to be sent.", model=UploadRecord
             ),
         },
-        errors=(errors.PayloadTooLarge, errors.InsufficientStorage, errors.SourceUnavailable),
+        errors=(*_LIMITED, errors.PayloadTooLarge, errors.InsufficientStorage, errors.SourceUnavailable),
         example={"size": 2_350_000_000, "name": "paintings.tar.gz"},
     )
 )
@@ -42,6 +48,7 @@ def begin_upload() -> Response:
     With its `sha256`, a file that is there already is not sent again. Once complete, it is named in an ingest by the
     `sha256` of its record. One that nobody goes on with, or that no job uses, is removed after a day.
     """
+    admit()
     record = services().partials.begin(read_json(UploadRequest))
     return _answer(record, status=200 if record.sha256 else 201, headers={"Location": f"/v1/uploads/{record.id}"})
 
@@ -50,6 +57,7 @@ def begin_upload() -> Response:
 @operation(
     Operation(
         tag="uploads",
+        right=Right.INGEST,
         answers={200: Answer(description="The upload as it stands.", model=UploadRecord)},
         errors=(errors.UploadNotFound, errors.SourceUnavailable),
     )
@@ -66,10 +74,12 @@ def get_upload(upload_id: str) -> Response:
 @operation(
     Operation(
         tag="uploads",
+        right=Right.INGEST,
         raw=BYTES,
         headers={OFFSET: "Where in the file the bytes of this request begin. It has to be where the upload stands."},
         answers={200: Answer(description="The upload as it stands now.", model=UploadRecord)},
         errors=(
+            *_LIMITED,
             errors.InvalidParameter,
             errors.UploadNotFound,
             errors.UploadConflict,
@@ -85,6 +95,7 @@ def append_upload(upload_id: str) -> Response:
     What arrived before an interruption stays. Where the upload stands elsewhere, the problem's member `offset` says
     where.
     """
+    admit(piece=True)
     if request.mimetype != BYTES:
         raise UnsupportedMediaType(f"The request's Content-Type must be {BYTES}.")
     offset = _offset()
@@ -102,6 +113,7 @@ def append_upload(upload_id: str) -> Response:
 @operation(
     Operation(
         tag="uploads",
+        right=Right.INGEST,
         answers={204: Answer(description="The upload is given up.", media=())},
         errors=(errors.UploadNotFound,),
     )

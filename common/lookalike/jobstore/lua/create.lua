@@ -11,6 +11,9 @@ if idempotency ~= '' then
   if known[1] then return { known[2] == digest and 'existing' or 'conflict', known[1] } end
 end
 if redis.call('SCARD', P .. 'live:' .. kind) >= LIMITS.max_waiting_jobs then return { 'full', id } end
+local bytes = P .. 'live_bytes:' .. kind
+if tonumber(redis.call('GET', bytes) or 0) + #request > LIMITS.max_waiting_bytes then return { 'full', id } end
+redis.call('INCRBY', bytes, #request)
 
 set(id, 'kind', kind, 'state', 'queued', 'created_at', NOW, 'request', request, 'cancel', '0', 'version', 1, 'attempts', 0)
 for name, value in pairs(cjson.decode(fields)) do set(id, name, value) end

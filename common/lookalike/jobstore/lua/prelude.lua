@@ -15,6 +15,7 @@
 --   leases, delayed        zset    "what|ID|N" by the millisecond at which the lease ends or the delay is over
 --   webhooks               zset    final jobs by the millisecond at which the delivery of their webhook is due
 --   live:KIND              set     jobs that are not final
+--   live_bytes:KIND        string  bytes of their requests
 --   jobs                   zset    all jobs; equal scores, so by id, which is by age
 --   tombstone:ID           string  the state in which a job ended, for longer than its record
 --   idempotency:KEY        hash    id of the job that the key made, digest of its request
@@ -22,9 +23,9 @@
 -- Fields of job:ID beside those of the record: plan (waiting, leased, delayed: wanted by, held by, kept from planners;
 -- idle: until chunks are done; between: its first phase finished, until all chunks are done; done), planner (who held
 -- it last), phase (list or prune), sync, cursor, listed, foreseen, next_chunk, stride, pass, paused, webhook (its URL),
--- webhook_token, idempotency (its key), code:CODE (failures by code), READ_ms and its like (time by stage).
+-- webhook_token, idempotency (its key), ledger_bytes (of its lines), code:CODE (failures by code), READ_ms and its like (time by stage).
 --
--- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live:KIND hold
+-- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live*:KIND hold
 -- nothing of ended jobs, and are gone when they are empty. jobs and vtime last while there is a live job.
 
 local P = KEYS[1]
@@ -88,12 +89,21 @@ local function count(id, counts)
   touch(id)
 end
 
--- Append the arguments from `first` on to the failures ledger, up to its cap.
+-- Append the arguments from `first` on to the failures ledger, as far as its caps allow.
 local function add_failures(id, first)
+  if #ARGV < first then return end
   local key = job_key(id) .. ':failures'
-  local last = math.min(#ARGV, first - 1 + LIMITS.max_failures - redis.call('LLEN', key))
-  for index = first, last do redis.call('RPUSH', key, ARGV[index]) end
-  local dropped = #ARGV - math.max(last, first - 1)
+  local lines, bytes, dropped = redis.call('LLEN', key), tonumber(get(id, 'ledger_bytes') or 0), 0
+  for index = first, #ARGV do
+    local larger = bytes + #ARGV[index]
+    if lines < LIMITS.max_failures and larger <= LIMITS.max_failures_bytes then
+      redis.call('RPUSH', key, ARGV[index])
+      lines, bytes = lines + 1, larger
+    else
+      dropped = dropped + 1
+    end
+  end
+  set(id, 'ledger_bytes', bytes)
   if dropped > 0 then redis.call('HINCRBY', job_key(id), 'dropped', dropped) end
 end
 
@@ -126,7 +136,10 @@ local function finish(id, state)
   release('plan', id)
   release('search', id)
   redis.call('ZREM', P .. 'ring', id)
-  redis.call('SREM', P .. 'live:' .. get(id, 'kind'), id)
+  local kind = get(id, 'kind')
+  redis.call('SREM', P .. 'live:' .. kind, id)
+  local waiting_bytes = redis.call('DECRBY', P .. 'live_bytes:' .. kind, redis.call('HSTRLEN', job, 'request'))
+  if waiting_bytes <= 0 then redis.call('DEL', P .. 'live_bytes:' .. kind) end
   redis.call('HDEL', job, 'token', 'paused', 'waiting_for')
   set(id, 'state', state, 'finished_at', NOW)
   if get(id, 'webhook') then redis.call('ZADD', P .. 'webhooks', NOW, id) end

@@ -52,6 +52,7 @@ class Job:
     kind: JobKind
     request: IngestRequest | SearchRequest
     created_ms: int
+    owner: str | None = None
     state: JobState = JobState.QUEUED
     started_ms: int | None = None
     finished_ms: int | None = None
@@ -63,6 +64,7 @@ class Job:
     total: int | None = None
     samples: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    ledger_bytes: int = 0
     result: Mapping[str, Any] | None = None
     error: JobError | None = None
     delivery: Delivery = field(default_factory=Delivery)
@@ -75,6 +77,10 @@ class Job:
     chunks: dict[int, Work] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     next_chunk: int = 0
+
+    def waits_as(self, kind: JobKind) -> bool:
+        """Tell whether the job is of this kind and not final."""
+        return self.kind is kind and not self.state.final
 
     @property
     def stride(self) -> int:
@@ -89,7 +95,7 @@ class Job:
     def record(self) -> JobRecord:
         """Make the job's record, by way of the same fields as the store on Redis."""
         fields: dict[str, object] = {
-            **first_fields(self.request),
+            **first_fields(self.request, self.owner),
             "kind": self.kind,
             "state": self.state,
             "created_at": self.created_ms,

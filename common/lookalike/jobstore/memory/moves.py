@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lookalike.errors import JobExpired, JobNotFound
 from lookalike.jobstore.base import Limits
-from lookalike.jobstore.codec import SAMPLES, placed
+from lookalike.jobstore.codec import SAMPLES, failure_lines, placed
 from lookalike.jobstore.memory.jobs import Claim, Job, Member, Work
 from lookalike.records import Failure, JobKind, JobRecord, JobState
 
@@ -90,10 +90,13 @@ class MemoryMoves:
             self._touch(job)
 
     def _add_failures(self, job: Job, failures: Sequence[Failure]) -> None:
-        room = self._limits.max_failures - len(job.failures)
-        job.failures += failures[:room]
-        if len(failures) > room:
-            job.counts["dropped"] += len(failures) - room
+        for failure, line in zip(failures, failure_lines(failures), strict=True):
+            larger = job.ledger_bytes + len(line.encode())
+            if len(job.failures) < self._limits.max_failures and larger <= self._limits.max_failures_bytes:
+                job.failures.append(failure)
+                job.ledger_bytes = larger
+            else:
+                job.counts["dropped"] += 1
 
     def _room(self, job: Job) -> int:
         return max(0, self._limits.lookahead_chunks - len(job.chunks))

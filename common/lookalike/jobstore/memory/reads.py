@@ -1,7 +1,9 @@
 """What can be read of jobs in memory; what `redis/reads.py` is to the store on Redis."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from lookalike.jobstore.base import Limits
 from lookalike.jobstore.codec import (
@@ -16,6 +18,8 @@ from lookalike.jobstore.codec import (
 from lookalike.jobstore.memory.jobs import Job
 from lookalike.jobstore.memory.moves import MemoryMoves
 from lookalike.records import FailurePage, JobKind, JobPage, JobRecord, JobState, WorkerInfo
+
+_STOP_S: Final = 1.0  # How often one who waits asks whether it is to stop.
 
 
 class MemoryReads(MemoryMoves):
@@ -34,9 +38,11 @@ class MemoryReads(MemoryMoves):
         with self._changed:
             return self._record(self._job(job_id))
 
-    def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
+    def wait(self, job_id: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> JobRecord:
+        deadline = time.monotonic() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: self._job(job_id).state.final, timeout_s)
+            while not self._job(job_id).state.final and not stopped() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left, _STOP_S))
             return self.get(job_id)
 
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
@@ -53,13 +59,17 @@ class MemoryReads(MemoryMoves):
         limit: int = 50,
         kind: JobKind | None = None,
         state: JobState | None = None,
+        owner: str | None = None,
     ) -> JobPage:
         before = job_cursor(cursor)
         with self._changed:
             found = [
                 shortened(job.record())
                 for job_id, job in sorted(self._jobs.items(), reverse=True)
-                if (before is None or job_id < before) and kind in {None, job.kind} and state in {None, job.state}
+                if (before is None or job_id < before)
+                and kind in {None, job.kind}
+                and state in {None, job.state}
+                and owner in {None, job.owner}
             ]
         page = tuple(found[:limit])
         return JobPage(jobs=page, next_cursor=page[-1].id if len(found) > limit else None)

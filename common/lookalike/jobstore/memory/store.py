@@ -28,6 +28,7 @@ from lookalike.jobstore.base import (
 from lookalike.jobstore.codec import (
     outcome_counts,
     planned_counts,
+    request_json,
 )
 from lookalike.jobstore.memory.jobs import Claim, Job, Member, Work
 from lookalike.jobstore.memory.reads import MemoryReads
@@ -60,18 +61,23 @@ class MemoryJobStore(MemoryReads):
     # --- The front end's side ---
 
     def create(
-        self, kind: JobKind, request: IngestRequest | SearchRequest, *, idempotency: Idempotency | None = None
+        self,
+        kind: JobKind,
+        request: IngestRequest | SearchRequest,
+        *,
+        idempotency: Idempotency | None = None,
+        owner: str | None = None,
     ) -> tuple[JobRecord, bool]:
         with self._changed:
             if idempotency and (known := self._idempotency.get(idempotency.key)):
                 if known[1] != idempotency.digest:
                     raise IdempotencyConflict
                 return self.get(known[0]), False
-            if sum(job.kind is kind and not job.state.final for job in self._jobs.values()) >= (
-                self._limits.max_waiting_jobs
-            ):
+            live = [len(request_json(job.request).encode()) for job in self._jobs.values() if job.waits_as(kind)]
+            size = len(request_json(request).encode())
+            if len(live) >= self._limits.max_waiting_jobs or sum(live) + size > self._limits.max_waiting_bytes:
                 raise QueueFull
-            job = Job(str(ULID()), kind, request, self._now_ms())
+            job = Job(str(ULID()), kind, request, self._now_ms(), owner=owner)
             self._jobs[job.id] = job
             if isinstance(request, SearchRequest):
                 job.total = len(request.queries)

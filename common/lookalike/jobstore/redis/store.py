@@ -65,10 +65,15 @@ class RedisJobStore(RedisReads):
     # --- The front end's side ---
 
     def create(
-        self, kind: JobKind, request: IngestRequest | SearchRequest, *, idempotency: Idempotency | None = None
+        self,
+        kind: JobKind,
+        request: IngestRequest | SearchRequest,
+        *,
+        idempotency: Idempotency | None = None,
+        owner: str | None = None,
     ) -> tuple[JobRecord, bool]:
         key, digest = (idempotency.key, idempotency.digest) if idempotency else ("", "")
-        fields = json.dumps(first_fields(request))
+        fields = json.dumps(first_fields(request, owner))
         code, job_id = self._run("create", str(ULID()), kind, request_json(request), fields, key, digest)
         if code == "full":
             raise QueueFull
