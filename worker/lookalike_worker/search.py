@@ -1,6 +1,7 @@
 """The search lane: claim all that waits, decode in one round, embed in one pass, ask Milvus once, answer each.
 
-At rest a search is served alone and at once; under load those that wait share the network, without any timer.
+At rest a search is served alone and at once; under load those that wait share the network, without any timer, and are
+decoded while the network is at those before them.
 """
 
 import logging
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 #: Milvus squares and adds in float32; outside of this a length is lost in it.
 _NORMS: Final = (1e-15, 1e15)
 
+#: For as long one message keeps its worker at it. Then Celery has its turn: a signal to stop, the connection's health.
+SERVE_FOR_S: Final = 2.0
+
 
 @dataclass
 class _Asked:
@@ -59,21 +63,68 @@ class _Search:
     error: LookalikeError | None = None
 
 
+@dataclass
+class _Round:
+    """Searches that are claimed, decoded, embedded and answered together."""
+
+    began_s: float
+    searches: list[_Search]
+    keeper: Keeper
+    decoding: list[tuple[_Asked, Future[Decoded]]]  #: Their pictures, on their way through the decoders.
+
+
 def serve_searches(context: Context) -> int:
-    """Claim and answer waiting searches; returns how many there were."""
+    """Answer the searches that wait, and those that come meanwhile; returns how many there were.
+
+    While the network is at one round, the decoders are at the next. It returns after a while although more may wait:
+    their messages do, too.
+    """
+    served, until_s = 0, time.monotonic() + SERVE_FOR_S
+    current = _begin(context)
+    while current.searches:
+        pictures = _decoded(context, current)
+        # A search that was tried before may be what killed its worker. It takes no other with it.
+        alone = any(search.claim.attempts > 1 for search in current.searches)
+        following = None if alone or time.monotonic() > until_s else _begin(context)
+        try:
+            _answer_all(context, current, pictures)
+        except Exception:
+            for search in following.searches if following else ():
+                context.jobs.give_back(search.claim, burn_attempt=False)
+            raise
+        served += len(current.searches)
+        if following is None or not following.searches:
+            if time.monotonic() > until_s:
+                break
+            following = _begin(context)
+        current = following
+    return served
+
+
+def _begin(context: Context) -> _Round:
+    """Claim what waits, and have its pictures decoded."""
     began_s = time.monotonic()
     claims = context.jobs.claim_searches(limit=context.settings.search_batch)
     searches = [_Search(claim, asked=[_Asked(query) for query in claim.request.queries]) for claim in claims]
     for search in searches:
         _open(context, search)
-    alive = [search for search in searches if search.error is None]
-    _embed(context, alive, Keeper(context.jobs, context.heart, claims))
+    keeper = Keeper(context.jobs, context.heart, claims)
+    return _Round(began_s, searches, keeper, _decoding(context, _alive(searches), keeper))
+
+
+def _answer_all(context: Context, current: _Round, pictures: Sequence[tuple[_Asked, Decoded]]) -> None:
+    _embed(context, pictures)
+    alive = _alive(current.searches)
     _look_up(context, alive)
     _search(context, alive)
-    for search in searches:
-        if not context.jobs.finish_search(search.claim, _outcome(search, 1000 * (time.monotonic() - began_s))):
+    for search in current.searches:
+        outcome = _outcome(search, 1000 * (time.monotonic() - current.began_s))
+        if not context.jobs.finish_search(search.claim, outcome):
             log.warning("search %s was taken from this worker before it was answered", search.claim.job_id)
-    return len(searches)
+
+
+def _alive(searches: Sequence[_Search]) -> list[_Search]:
+    return [search for search in searches if search.error is None]
 
 
 def _open(context: Context, search: _Search) -> None:
@@ -89,15 +140,20 @@ def _open(context: Context, search: _Search) -> None:
         search.error = error
 
 
-def _embed(context: Context, searches: Sequence[_Search], keeper: Keeper) -> None:
-    """Decode and embed the pictures of all searches together."""
+def _decoded(context: Context, current: _Round) -> list[tuple[_Asked, Decoded]]:
+    """Wait for the pictures of a round."""
     pictures: list[tuple[_Asked, Decoded]] = []
-    for asked, future in _decoding(context, searches, keeper):
+    for asked, future in current.decoding:
         try:
-            pictures.append((asked, result_of(future, keeper.keep)))
+            pictures.append((asked, result_of(future, current.keeper.keep)))
         except LookalikeError as error:
             asked.error = error
     context.heart.beat()
+    return pictures
+
+
+def _embed(context: Context, pictures: Sequence[tuple[_Asked, Decoded]]) -> None:
+    """Embed the pictures of all searches together."""
     if not pictures:
         return
     try:

@@ -106,8 +106,7 @@ class ManagedProcess:
         self._process = process
         self._lifeline.watch(process.pid, self.spec.stop_signal)
         if self.spec.niceness:
-            nice = os.getpriority(os.PRIO_PROCESS, 0) + self.spec.niceness
-            os.setpriority(os.PRIO_PROCESS, process.pid, min(nice, 19))
+            _yield_to_others(process.pid, self.spec.niceness)
         self._open_gate(process)
         self.state = ProcessState.STARTING
         self.started_at = self._silent_since = self._next_check_at = time.monotonic()
@@ -185,3 +184,12 @@ class ManagedProcess:
         if self._process:
             self._silent_since = time.monotonic()  # It is given as long again to be gone.
             kill_group(self._process.pid)
+
+
+def _yield_to_others(pid: int, niceness: int) -> None:
+    nice = min(os.getpriority(os.PRIO_PROCESS, 0) + niceness, 19)
+    os.setpriority(os.PRIO_PROCESS, pid, nice)
+    # Where Linux shares the processors out by session (CONFIG_SCHED_AUTOGROUP), niceness counts
+    # within one only, and each process of ours has one of its own.
+    with suppress(OSError):  # Another kernel.
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))

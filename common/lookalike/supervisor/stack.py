@@ -69,9 +69,10 @@ class StackPlanner:
         )
         self._store = RedisJobStore.connect(self._settings)
         self._run_id = token_hex(8)
+        self._environment = child_environment(self._settings, more={RUN_ID: self._run_id})
         self._spec = partial(
             ProcessSpec,
-            environment=child_environment(self._settings, more={RUN_ID: self._run_id}),
+            environment=self._environment,
             folder=self._settings.data_dir,
         )
 
@@ -133,6 +134,8 @@ class StackPlanner:
             self._spec(
                 name="milvus",
                 command=milvus_command(port, folder),
+                # A search reads each vector once: a second thread waits for the same memory, and takes a core for it.
+                environment={**self._environment, "OPENBLAS_NUM_THREADS": "1"},
                 probe=lambda _: grpc_health(port),
                 tier=1,
                 stop_signal=SIGINT,  # It closes its files on this one only.

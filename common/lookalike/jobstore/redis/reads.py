@@ -2,20 +2,30 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
+
+import redis
 
 from lookalike.errors import JobExpired, JobNotFound
+from lookalike.jobstore.base import Limits
 from lookalike.jobstore.codec import cursor_position, job_cursor, placed, record_of, summary_of, uploads_in
 from lookalike.jobstore.redis.connection import PREFIX, RedisConnection, reachable
+from lookalike.jobstore.redis.listening import Listener
 from lookalike.records import Failure, FailurePage, JobKind, JobPage, JobRecord, JobState, WorkerInfo
 
 _LIST_STEP: Final = 100  # Jobs read at a time.
 _LEDGER_STEP: Final = 1000  # Lines read at a time.
 _POSITION_STEP: Final = 10_000  # Searches looked through for one's position.
+_STOP_S: Final = 1.0  # How often one who waits asks whether it is to stop.
+LOOK_AGAIN_S: Final = 5.0  #: How often one who waits looks at the job although no message has come.
 
 
 class RedisReads(RedisConnection):
     """The part of `JobStore` that changes nothing about jobs."""
+
+    def __init__(self, client: "redis.Redis", limits: Limits) -> None:
+        super().__init__(client, limits)
+        self._listener = Listener(client, f"{PREFIX}final:*", f"{PREFIX}changed:*")
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         with reachable():
@@ -40,32 +50,45 @@ class RedisReads(RedisConnection):
                 return cast("int | None", self._redis.zrank(f"{PREFIX}ring", record.id))
             return cast("int | None", self._redis.lpos(f"{PREFIX}search", record.id, maxlen=_POSITION_STEP))
 
-    def wait(self, job_id: str, *, timeout_s: float) -> JobRecord:
+    def wait(self, job_id: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> JobRecord:
         # A channel of its own: the many changes of a long job would wake its waiters in vain.
-        return self._until(lambda record: record.state.final, job_id, "final", timeout_s)
+        return self._until(lambda state, _: state.final, job_id, "final", timeout_s, stopped)
 
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
-        return self._until(lambda record: record.state.final or record.version != after, job_id, "changed", timeout_s)
+        return self._until(
+            lambda state, version: state.final or version != after, job_id, "changed", timeout_s, lambda: False
+        )
 
     def _until(
-        self, reached: Callable[[JobRecord], bool], job_id: str, channel_name: str, timeout_s: float
+        self,
+        reached: Callable[[JobState, int], bool],
+        job_id: str,
+        channel_name: str,
+        timeout_s: float,
+        stopped: Callable[[], bool],
     ) -> JobRecord:
-        deadline = time.monotonic() + timeout_s
-        record = self.get(job_id)
-        if reached(record) or timeout_s <= 0:
-            return record
-        with reachable(), self._subscription() as channel:
-            channel.subscribe(f"{PREFIX}{channel_name}:{job_id}")
-            # The job may have changed between the look above and the subscription.
-            record = self.get(job_id)
-            while not reached(record) and (remaining := deadline - time.monotonic()) > 0:
-                if channel.get_message(timeout=remaining):
-                    record = self.get(job_id)
-        return record if reached(record) else self.get(job_id)
+        now_s = time.monotonic()
+        deadline, looks_s = now_s + timeout_s, float("-inf")
+        with self._listener.listen(f"{PREFIX}{channel_name}:{job_id}") as heard:
+            while now_s < deadline and not stopped():
+                if heard.is_set() or now_s >= looks_s:
+                    heard.clear()  # Before the look: what changes after that is heard.
+                    if reached(*self._glance(job_id)):
+                        break
+                    looks_s = now_s + LOOK_AGAIN_S
+                heard.wait(min(deadline - now_s, _STOP_S))
+                now_s = time.monotonic()
+        return self.get(job_id)
 
-    def _subscription(self) -> Any:
-        pubsub: Any = self._redis.pubsub  # redis-py publishes no type for it.
-        return pubsub(ignore_subscribe_messages=True)
+    def _glance(self, job_id: str) -> tuple[JobState, int]:
+        """Return a job's state and version; raises as `get` does."""
+        with reachable():
+            found = self._redis.hmget(f"{PREFIX}job:{job_id}", ["state", "version"])
+        state, version = cast("list[str | None]", found)
+        if state is None:
+            record = self.get(job_id)  # Raises, unless the job has only just come to be.
+            return record.state, record.version
+        return JobState(state), int(version or 0)
 
     def list_jobs(
         self,
@@ -74,6 +97,7 @@ class RedisReads(RedisConnection):
         limit: int = 50,
         kind: JobKind | None = None,
         state: JobState | None = None,
+        owner: str | None = None,
     ) -> JobPage:
         found: list[JobRecord] = []
         before = f"({cursor}" if job_cursor(cursor) else "+"
@@ -89,6 +113,8 @@ class RedisReads(RedisConnection):
                 rows = pipe.execute()
             for job_id, fields in zip(ids, rows, strict=True):
                 if not fields or kind not in {None, fields["kind"]} or state not in {None, fields["state"]}:
+                    continue
+                if owner not in {None, fields.get("owner")}:
                     continue
                 if len(found) == limit:
                     return JobPage(jobs=tuple(found), next_cursor=found[-1].id)
