@@ -25,6 +25,7 @@ TASK_NAMES: Final = {Lane.INGEST: "lookalike.ingest", Lane.SEARCH: "lookalike.se
 #: only publishes, and fails fast.
 WORKER_SOCKET_TIMEOUT_S: Final = 5.0
 WEB_SOCKET_TIMEOUT_S: Final = 1.0
+ENOUGH: Final = 64  #: Messages: more workers than this are woken by those that they find work for, and by the sweeper.
 
 
 def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, Any]:
@@ -108,6 +109,20 @@ class Doorbell:
                 self._app.send_task(TASK_NAMES[lane])
         except (OperationalError, RedisError, OSError) as error:
             log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+
+    def ring_enough(self, lane: Lane) -> None:
+        """Send a message to a lane, unless so many wait there that they wake every worker.
+
+        A worker that is awake goes on until nothing waits, so there need not be a message for each piece of work.
+        """
+        try:
+            with self._app.connection_or_acquire() as connection:
+                waiting = int(connection.default_channel.client.llen(lane.value))
+        except (OperationalError, RedisError, OSError) as error:
+            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+            return
+        if waiting < ENOUGH:
+            self.ring(lane)
 
     def pending(self, lane: Lane) -> int:
         """Count the messages of a lane that no worker has taken. Raises `QueueUnavailable`."""

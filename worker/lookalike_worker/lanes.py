@@ -1,6 +1,7 @@
 """The lanes: what one ring of a doorbell makes a worker do, and the only place where an exception ends a job."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -18,13 +19,14 @@ from lookalike.errors import (
 from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt
 from lookalike.records import JobError, WaitingFor
 from lookalike_worker.context import Context
-from lookalike_worker.ingest.chunks import ChunkRunner, ChunkStopped
+from lookalike_worker.ingest.pipeline import GivenBack, Pipeline
 from lookalike_worker.ingest.planner import Planner
 from lookalike_worker.search import serve_searches
 
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 60.0
+_MOST_DOUBLINGS: Final = 10
 _RETRY_PAUSE_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 0.5
 
@@ -68,62 +70,92 @@ class SearchLane:
 
 
 class IngestLane:
-    """Plans jobs and processes their chunks, one piece at a time."""
+    """Plans jobs and processes their chunks."""
 
     def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
         self._context = context
         self._stopping = stopping
         self._planner = Planner(context)
-        self._chunks = ChunkRunner(context, stopping)
+        self._pipeline = Pipeline(context, self, stopping)
+        self._reporting = threading.Lock()  # The pipeline's reader plans while its writer reports.
         self._refusals = 0  # Times in a row that the vector store, or a source, could not be reached.
         self._look_again_s: float | None = None  # When the vector store, which was out of reach, is tried again.
 
     def close(self) -> None:
-        """End the threads that look things up."""
+        """End the threads."""
+        self._pipeline.close()
         self._planner.close()
-        self._chunks.close()
 
     def ring(self) -> None:
-        """Do one plan step or one chunk."""
-        crash = self._context.crash
-        crash.reach("after_pop")
+        """Do one plan step, or process chunks until none waits."""
+        self._context.crash.reach("after_pop")
         try:
-            claim = None if self._stopping() or self._is_cut_off() else self._context.jobs.claim_ingest()
-            if claim:
-                crash.reach("after_claim")
+            if self._stopping() or self._is_cut_off():
+                return
+            claim = self._claim()
+            if isinstance(claim, PlanClaim):
                 with self._context.heart.at_work():
-                    self._do(claim)
-                crash.reach("after_accounting")
+                    self._plan(claim)
+            elif claim:
+                self._pipeline.run(claim)
         except QueueUnavailable as error:
             log.warning("ingest waits for the job store; work in hand lapses with its lease: %s", error)
 
-    def _do(self, claim: PlanClaim | ChunkClaim) -> None:
-        jobs = self._context.jobs
+    # --- What the pipeline asks for, from its threads ---
+
+    def claim(self) -> ChunkClaim | None:
+        """Claim the next chunk; makes the plan steps whose turn comes before."""
+        while isinstance(claim := self._claim(), PlanClaim):
+            self._plan(claim)
+        return claim
+
+    def report(self, claim: PlanClaim | ChunkClaim, outcome: Receipt | Exception) -> None:
+        """Settle a piece of work: follow up what was done, give back or fail what was not."""
+        with self._reporting:
+            if isinstance(outcome, Exception):
+                self._give_up(claim, outcome)
+            else:
+                self._refusals = 0
+                self._follow(claim, outcome)
+
+    def _claim(self) -> PlanClaim | ChunkClaim | None:
+        claim = self._context.jobs.claim_ingest()
+        if claim:
+            self._context.crash.reach("after_claim")
+        return claim
+
+    def _plan(self, claim: PlanClaim) -> None:
+        outcome: Receipt | Exception
         try:
-            receipt = self._plan(claim) if isinstance(claim, PlanClaim) else self._chunks.run(claim)
-        except ChunkStopped as stopped:
-            if stopped.give_back:
+            is_over = claim.attempts > self._context.settings.max_attempts
+            outcome = Quarantined() if is_over else self._planner.plan(claim)
+        except Exception as error:  # noqa: BLE001 - every one is reported
+            outcome = error
+        self.report(claim, outcome)
+        self._context.crash.reach("after_accounting")
+
+    def _give_up(self, claim: PlanClaim | ChunkClaim, error: Exception) -> None:
+        jobs = self._context.jobs
+        match error:
+            case GivenBack():
                 jobs.give_back(claim, burn_attempt=False)
                 self._context.doorbell.ring(Lane.INGEST)
-        except tuple(_HELD_UP_BY) as error:
-            self._wait(claim, error)
-        except QueueUnavailable as error:
-            self._return_when_possible(claim, error)
-        except MissingExtra as error:  # No waiting installs it.
-            self._fail(claim, error)
-        except SetupError as error:  # Of this machine, as when no decoder can be started; not of the job.
-            log.warning("job %s: an attempt failed: %s", claim.job_id, error)
-            # Files are not set aside for it. But a source that no worker here can list is to end its job.
-            is_plan, pause_s = isinstance(claim, PlanClaim), self._next_pause_s()
-            jobs.give_back(claim, delay_s=pause_s, burn_attempt=is_plan, waiting_for=WaitingFor.WORKER)
-        except LookalikeError as error:
-            self._fail(claim, error)
-        except Exception:
-            log.exception("job %s: an attempt failed", claim.job_id)
-            jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
-        else:
-            self._refusals = 0
-            self._follow(claim, receipt)
+            case VectorStoreUnavailable() | SourceUnavailable() | InsufficientStorage():
+                self._wait(claim, error)
+            case QueueUnavailable():
+                self._return_when_possible(claim, error)
+            case MissingExtra():  # No waiting installs it.
+                self._fail(claim, error)
+            case SetupError():  # Of this machine, as when no decoder can be started; not of the job.
+                log.warning("job %s: an attempt failed: %s", claim.job_id, error)
+                # Files are not set aside for it. But a source that no worker here can list is to end its job.
+                is_plan, pause_s = isinstance(claim, PlanClaim), self._next_pause_s()
+                jobs.give_back(claim, delay_s=pause_s, burn_attempt=is_plan, waiting_for=WaitingFor.WORKER)
+            case LookalikeError():
+                self._fail(claim, error)
+            case _:
+                log.error("job %s: an attempt failed", claim.job_id, exc_info=error)
+                jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
 
     def _fail(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
         log.warning("job %s failed: %s", claim.job_id, error)
@@ -147,7 +179,7 @@ class IngestLane:
 
     def _wait(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
         """Give work back that something else holds up, for longer each time."""
-        what = _HELD_UP_BY[type(error)]
+        what = next(what for kind, what in _HELD_UP_BY.items() if isinstance(error, kind))
         pause_s = self._next_pause_s()
         log.warning("job %s waits %.0f s for the %s: %s", claim.job_id, pause_s, what, error.__cause__ or error)
         if what is WaitingFor.VECTOR_STORE:
@@ -158,7 +190,7 @@ class IngestLane:
 
     def _next_pause_s(self) -> float:
         self._refusals += 1
-        return min(2.0**self._refusals, _LONGEST_PAUSE_S)
+        return min(2.0 ** min(self._refusals, _MOST_DOUBLINGS), _LONGEST_PAUSE_S)
 
     def _is_cut_off(self) -> bool:
         """Tell whether the vector store was out of reach and still is."""
@@ -173,11 +205,6 @@ class IngestLane:
             return True
         self._look_again_s = None
         return False
-
-    def _plan(self, claim: PlanClaim) -> Receipt:
-        if claim.attempts > self._context.settings.max_attempts:
-            raise Quarantined
-        return self._planner.plan(claim)
 
     def _follow(self, claim: PlanClaim | ChunkClaim, receipt: Receipt) -> None:
         if receipt is Receipt.PLAN_DUE:

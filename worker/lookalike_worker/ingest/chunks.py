@@ -1,111 +1,104 @@
-"""A chunk: look at what is stored of it, read and decode the rest, embed, store, and account once.
+"""Reading a chunk: what is stored of it already, and the pixels of all that has to be embedded.
 
-How far a chunk may be stopped: after any batch. What was embedded until then is stored. A cancelled chunk is accounted
-for with that; one that is given back finds those rows again at its next attempt, by the job that stored them.
+The first stage of the pipeline. What needs no network is settled here: unchanged and copied files, failures, removals.
 """
 
-import logging
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Final
 
-from lookalike.errors import ImageError, Quarantined, SourceUnavailable
-from lookalike.jobstore import Change, ChunkClaim, ChunkOutcome, Receipt
-from lookalike.records import IngestResult, Stage
+from lookalike.decodepool import Decoded
+from lookalike.errors import ImageError
+from lookalike.jobstore import Change, ChunkClaim
+from lookalike.records import Stage
 from lookalike.roots import image_id
 from lookalike.uploads import UPLOAD_SCHEME
 from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
-from lookalike_worker.ingest.duplicates import Duplicates
-from lookalike_worker.ingest.embedding import Embedding
-from lookalike_worker.ingest.ledger import failure_of, holds, wanted_metadata
+from lookalike_worker.ingest.chunk import Chunk
+from lookalike_worker.ingest.duplicates import Duplicates, Known, TakenOver
+from lookalike_worker.ingest.ledger import holds, wanted_metadata
 from lookalike_worker.ingest.reading import Reader
-from lookalike_worker.ingest.storing import store
 from lookalike_worker.ingest.work import File, Work
-from lookalike_worker.keeping import Keeper
+from lookalike_worker.keeping import result_of
 
-log = logging.getLogger(__name__)
+#: Contents looked up together, where batches are smaller: half of what such a call costs does not depend on it.
+_SMALLEST_GROUP: Final = 16
 
-
-class ChunkStopped(Exception):
-    """The chunk is not to be gone on with. Nobody but the lane catches this."""
-
-    def __init__(self, *, give_back: bool) -> None:
-        super().__init__()
-        self.give_back = give_back  #: The worker ends, or the job is paused; otherwise the claim is lost.
+_Read = tuple[File, Decoded]
 
 
-class _Halt(Exception):
-    """Stop reading and embedding; what was embedded is to be stored."""
+class ChunkReader:
+    """Reads chunks, one after the other, in one thread."""
 
-
-class ChunkRunner:
-    """Processes chunk claims; `stopping` tells whether the worker has been asked to end."""
-
-    def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._stopping = stopping
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="contents")
+        self._taken_over = TakenOver()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread that looks contents up."""
         self._executor.shutdown(cancel_futures=True)
 
-    def run(self, claim: ChunkClaim) -> Receipt:
-        """Process one chunk; raises `ChunkStopped`, and what the vector store and the source raise."""
-        context = self._context
-        if claim.attempts > context.settings.max_attempts:
-            return self._isolate(claim)
-        keeper = Keeper(context.jobs, context.heart, [claim], lease_s=context.settings.lease_s)
-        collection = context.vectors.bind(claim.request.collection, context.embedder.model)
-        work = Work(claim)
-        halted = self._process(claim, work, keeper)
-        self._store(work, keeper)
-        if halted and not keeper.cancelled:
-            raise ChunkStopped(give_back=True)
-        result = IngestResult(collection=collection.name, model=context.embedder.model)
-        context.crash.reach("before_accounting")
-        return keeper.persist(
-            lambda: context.jobs.account(claim, work.outcome(), result=result.model_dump(mode="json"))
-        )
+    def read(self, chunk: Chunk, keep: Callable[[], None]) -> Iterator[_Read]:
+        """Settle what can be settled, and yield what is to be embedded.
 
-    def _process(self, claim: ChunkClaim, work: Work, keeper: Keeper) -> bool:
-        """Do what can be done before storing; returns whether it was stopped."""
-        keep = _Keep(keeper, self._stopping)
-        removed = [item for item in claim.items if item.change is Change.REMOVED]
-        try:
-            keep()
-            if removed:
-                self._remove(claim, work, keep)
-            else:
-                self._embed(claim, work, keep)
-        except _Halt:
-            return True
-        except SourceUnavailable:
-            self._store(work, keeper)  # The next attempt begins behind this.
-            raise
-        return False
-
-    def _store(self, work: Work, keeper: Keeper) -> None:
-        # Neither a pause nor a cancel ends this: there is little left to do, and much to lose.
-        keeper.persist(lambda: store(self._context, work, _Keep(keeper)))
-
-    def _embed(self, claim: ChunkClaim, work: Work, keep: Callable[[], None]) -> None:
-        duplicates = Duplicates(self._context, claim, work, keep)
-        embedding = Embedding(self._context, work, duplicates, self._executor, keep)
-        reader = Reader(self._context, work, keep)
+        `keep` is called between any two files, and every second; what it raises comes through. Raises what the vector
+        store and the source raise.
+        """
+        claim, work, context = chunk.claim, chunk.work, self._context
+        keep()
+        chunk.collection = context.vectors.bind(claim.request.collection, context.embedder.model).name
+        if any(item.change is Change.REMOVED for item in claim.items):
+            self._remove(claim, work, keep)
+            return
+        duplicates = Duplicates(context, claim, work, keep, self._taken_over.of_chunk(claim.job_id))
+        reader = Reader(context, work, keep)
         with work.timed(Stage.STORE):
             files = self._outstanding(claim, work)
         files = [file for file in files if not self._is_untouched(claim, file, work)]
         readable = self._told(reader.fetched(files), claim, work)
         if claim.request.sync or claim.request.checksum:
             readable = self._not_known(reader, duplicates, work, readable)
+        yield from self._new(reader.decoded(readable), duplicates, work, keep)
+
+    def _new(
+        self, files: Iterator[_Read], duplicates: Duplicates, work: Work, keep: Callable[[], None]
+    ) -> Iterator[_Read]:
+        """Settle the files whose content is stored; a group is looked up while the next is decoded."""
+        size = max(self._context.embedder.engine.batch_images, _SMALLEST_GROUP)
+        asked: deque[tuple[list[_Read], Future[dict[str, Known]]]] = deque()
+
+        def ask(group: list[_Read]) -> None:
+            contents = [decoded.sha256 for _, decoded in group]
+            asked.append((group, self._executor.submit(duplicates.look_up, contents)))
+
+        def answered() -> Iterator[_Read]:
+            group, answer = asked.popleft()
+            with work.timed(Stage.STORE):
+                known = result_of(answer, keep)
+            for file, decoded in group:
+                if not duplicates.settle(file, decoded, known.get(decoded.sha256)):
+                    yield file, decoded
+
         try:
-            for file, decoded in reader.decoded(readable):
-                embedding.add(file, decoded)
-            embedding.finish()
+            group: list[_Read] = []
+            for read in files:
+                group.append(read)
+                if len(group) >= size:
+                    ask(group)
+                    group = []
+                while asked and (len(asked) > 1 or asked[0][1].done()):
+                    yield from answered()
+            if group:
+                ask(group)
+            while asked:
+                yield from answered()
         finally:
-            embedding.drop()
+            for _, answer in asked:
+                answer.cancel()
 
     def _outstanding(self, claim: ChunkClaim, work: Work) -> list[File]:
         """The files that no earlier attempt has stored, with the rows of those that are stored at all."""
@@ -173,26 +166,3 @@ class ChunkRunner:
                 self._context.vectors.delete(claim.request.collection, gone)
         # Not what the store found to delete: an attempt that died before it could account may have deleted them.
         work.counts["removed"] += len(gone)
-
-    def _isolate(self, claim: ChunkClaim) -> Receipt:
-        """Halve a chunk that workers died on, until the file that kills them stands alone."""
-        if len(claim.items) > 1:
-            log.warning("chunk %d of job %s has killed its workers; halving it", claim.number, claim.job_id)
-            return Receipt.ACCEPTED if self._context.jobs.split(claim) else Receipt.REFUSED
-        failure = failure_of(claim.items[0], Quarantined(), Stage.EMBED, attempts=claim.attempts - 1)
-        return self._context.jobs.account(claim, ChunkOutcome(failures=(failure,)))
-
-
-class _Keep:
-    """Keeps a chunk's claim; where it is told how, stops the chunk's work when that is asked for."""
-
-    def __init__(self, keeper: Keeper, stopping: Callable[[], bool] | None = None) -> None:
-        self._keeper = keeper
-        self._stopping = stopping
-
-    def __call__(self) -> None:
-        self._keeper.keep()
-        if self._keeper.lost:
-            raise ChunkStopped(give_back=False)
-        if self._stopping and (self._stopping() or self._keeper.paused or self._keeper.cancelled):
-            raise _Halt

@@ -4,8 +4,8 @@ And moved files, where a job syncs: a new file whose content is that of a row of
 gone, takes over that row's metadata as well, and the row's place.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap, Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +17,10 @@ from lookalike.records import SYNCABLE
 from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.ledger import holds, wanted_metadata
-from lookalike_worker.ingest.work import Facts, File, Work, Written, image_of
+from lookalike_worker.ingest.work import Facts, File, Work, image_of
 
 _MOST_COPIES: Final = 1_000  #: Rows looked at, of all contents of a chunk that were copied, for one whose file is gone.
+_CHUNKS_TOGETHER: Final = 32  #: More than a worker has in hand.
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,38 @@ class Known:
     vector: NDArray[np.float32]
 
 
+class TakenOver:
+    """The rows that moved files take over, of the chunks read last: what one of them takes is gone for the others."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[tuple[str, dict[str, str]]] = deque(maxlen=_CHUNKS_TOGETHER)
+
+    def of_chunk(self, job_id: str) -> MutableMapping[str, str]:
+        """Begin a chunk: the ids of new rows by the old one's, those of its job's chunks before it included."""
+        own: dict[str, str] = {}
+        before = [taken for job, taken in self._chunks if job == job_id]
+        self._chunks.appendleft((job_id, own))
+        return ChainMap(own, *before)
+
+
 class Duplicates:
     """Settles the files of one chunk that need no network."""
 
-    def __init__(self, context: Context, claim: ChunkClaim, work: Work, keep: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        claim: ChunkClaim,
+        work: Work,
+        keep: Callable[[], None],
+        taken_over: MutableMapping[str, str],
+    ) -> None:
         self._context = context
         self._keep = keep  # Looking whether an object is there may take a second.
         self._claim = claim
         self._work = work
         source = claim.request.source
         self._span = context.lister.span(source) if claim.request.sync and isinstance(source, SYNCABLE) else None
-        self._taken_over: dict[str, str] = {}  # The rows of moved files: the old one's id, and the new one's.
+        self._taken_over = taken_over  # The rows of moved files: the new one's id by the old one's.
         self._gone: dict[str, list[StoredImage]] = defaultdict(list)  # Duplicates whose files are gone, by content.
 
     def look_up(self, sha256s: Sequence[str]) -> dict[str, Known]:
@@ -93,11 +115,6 @@ class Duplicates:
             self._work.write(file, image, known.vector, shared=original is not None)
         return True
 
-    def link(self, file: File, facts: Facts, original: Written) -> None:
-        """Give a file the vector of another one of its chunk."""
-        of = original.image.duplicate_of or original.image.id
-        self._work.write(file, image_of(self._claim, file, facts, duplicate_of=of), original.vector, shared=True)
-
     def _keep_vector(self, file: File, row: StoredImage, facts: Facts) -> None:
         """Settle a file whose content is as it was stored: its row may have to say something else about it."""
         image = image_of(self._claim, file, facts, duplicate_of=row.duplicate_of)
@@ -115,10 +132,13 @@ class Duplicates:
         """Return the row that a file was moved from: the one on record for its content, or another one."""
         if self._span is None or file.item.change is not Change.ADDED:
             return None
-        if image.id not in self._taken_over and self._is_gone(image):
+        if self._is_left_to(file, image) and self._is_gone(image):
             return image
-        others = self._gone[image.sha256]
-        return others.pop() if others else None
+        return next((other for other in self._gone[image.sha256] if self._is_left_to(file, other)), None)
+
+    def _is_left_to(self, file: File, old: StoredImage) -> bool:
+        # An earlier attempt at this chunk may have taken it for the same file, and not come to write that.
+        return self._taken_over.get(old.id, file.id) == file.id
 
     def _is_gone(self, image: StoredImage) -> bool:
         """Tell whether a row is of this source, and its file is not there any more."""

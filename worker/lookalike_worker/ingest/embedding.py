@@ -1,115 +1,187 @@
-"""Embedding: decoded files gathered into full batches, without those whose content is known.
+"""Embedding: pictures gathered into full batches, whatever chunks they are of, and their vectors put into rows.
 
-While one batch goes through the network, a thread asks the collection for the contents of the next.
+The second stage of the pipeline, in the thread that holds the network. Of several pictures of the same content one goes
+through the network, and the others are linked to it. Knows neither files nor Milvus.
 """
 
+import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lookalike.decodepool import Decoded
 from lookalike.errors import EmbeddingInvalid, ImageError
 from lookalike.records import Stage
 from lookalike_worker.context import Context
-from lookalike_worker.engines import invalid_rows
-from lookalike_worker.ingest.duplicates import Duplicates, Known
-from lookalike_worker.ingest.work import File, Work, Written, image_of
-from lookalike_worker.keeping import result_of
+from lookalike_worker.engines import Vectors, invalid_rows
+from lookalike_worker.ingest.chunk import Chunk, Picture
+from lookalike_worker.ingest.work import Work, Written, image_of
 
-_Read = tuple[File, Decoded]
+
+@dataclass(eq=False)
+class _Open:
+    """A chunk of which pictures may come: what they came to, and how many of them wait."""
+
+    work: Work
+    pictures: list[Picture] = field(default_factory=list)
+    waiting: int = 0
+    is_read: bool = False  #: No more will come.
 
 
 class Embedding:
-    """Embeds the files of one chunk."""
+    """Embeds pictures. `must_stop` tells which chunks are not gone on with: their pictures are dropped.
 
-    def __init__(
-        self, context: Context, work: Work, duplicates: Duplicates, executor: Executor, keep: Callable[[], None]
-    ) -> None:
+    At most `most` chunks are in hand at a time, from before they are read until after they are stored.
+    """
+
+    def __init__(self, context: Context, must_stop: Callable[[Chunk], bool], *, most: int) -> None:
         self._context = context
-        self._work = work
-        self._duplicates = duplicates
-        self._executor = executor
-        self._keep = keep
-        self._batch: list[_Read] = []
-        self._asked: deque[tuple[list[_Read], Future[dict[str, Known]]]] = deque()
-        self._ready: list[_Read] = []
-        self._followers: dict[str, list[_Read]] = {}  # By the content of a file that waits to be embedded.
-        self._embedded: dict[str, Written] = {}
+        self._must_stop = must_stop
+        self._batch: list[Picture] = []
+        self._open: dict[Chunk, _Open] = {}
+        self._by_content: dict[tuple[str, str], Picture] = {}  # Of what nobody can have found stored yet.
+        # A chunk that was handed on may not be stored yet, or not have been when another one's contents were looked up.
+        # Twice as many later neither can be.
+        self._handed_on: deque[list[Picture]] = deque()
+        self._remembered = 2 * most
 
-    def add(self, file: File, decoded: Decoded) -> None:
-        """Take a file; embeds as soon as a batch is full."""
-        self._batch.append((file, decoded))
-        if len(self._batch) >= self._context.embedder.engine.batch_images:
-            self._ask()
-            if len(self._asked) > 1:
-                self._take_answer()
-            while len(self._ready) >= self._context.embedder.engine.batch_images:
-                self._embed()
+    @property
+    def is_waiting(self) -> bool:
+        """Whether pictures wait for their batch to be full."""
+        return bool(self._batch)
 
-    def finish(self) -> None:
-        """Embed what is left."""
-        if self._batch:
-            self._ask()
-        while self._asked:
-            self._take_answer()
-        while self._ready:
-            self._embed()
-
-    def drop(self) -> None:
-        """Forget what is not embedded."""
-        for _, answer in self._asked:
-            answer.cancel()
-        self._batch, self._ready = [], []
-        self._asked.clear()
-
-    def _ask(self) -> None:
-        contents = [decoded.sha256 for _, decoded in self._batch]
-        self._asked.append((self._batch, self._executor.submit(self._duplicates.look_up, contents)))
-        self._batch = []
-
-    def _take_answer(self) -> None:
-        files, answer = self._asked.popleft()
-        with self._work.timed(Stage.STORE):
-            known = result_of(answer, self._keep)
-        for file, decoded in files:
-            if self._duplicates.settle(file, decoded, known.get(decoded.sha256)):
-                continue
-            if decoded.sha256 in self._embedded:
-                self._duplicates.link(file, decoded, self._embedded[decoded.sha256])
-            elif decoded.sha256 in self._followers:
-                self._followers[decoded.sha256].append((file, decoded))
-            else:
-                self._followers[decoded.sha256] = []
-                self._ready.append((file, decoded))
-
-    def _embed(self) -> None:
-        self._keep()
-        most = self._context.embedder.engine.batch_images
-        batch, self._ready = self._ready[:most], self._ready[most:]
-        try:
-            with self._work.timed(Stage.EMBED):
-                vectors = self._context.embedder.engine.embed(np.stack([decoded.pixels for _, decoded in batch]))
-        except ImageError as error:
-            self._fail(batch, error)
+    def take(self, picture: Picture) -> None:
+        """Take a picture; embeds as soon as a batch is full."""
+        if self._must_stop(picture.chunk):
+            picture.chunk.is_cut = True
             return
-        for (file, decoded), vector, invalid in zip(batch, vectors, invalid_rows(vectors), strict=True):
-            if invalid:
-                self._fail([(file, decoded)], EmbeddingInvalid())
-            else:
-                self._write(file, decoded, vector)
-        if self._ready or self._batch or self._asked:
+        self._opened(picture.chunk).waiting += 1
+        self._place(picture)
+        if len(self._batch) >= self._context.embedder.engine.batch_images:
+            self.embed()
+
+    def end(self, chunk: Chunk) -> None:
+        """Note that all of a chunk has been read."""
+        self._opened(chunk).is_read = True
+
+    def embed(self) -> None:
+        """Embed a batch of what waits, be it full or not."""
+        self._drop_stopped()
+        most = self._context.embedder.engine.batch_images
+        batch, self._batch = self._batch[:most], self._batch[most:]
+        if not batch:
+            return
+        began_s = time.monotonic()
+        try:
+            vectors = self._context.embedder.engine.embed(
+                np.stack([picture.pixels for picture in batch if picture.pixels is not None])
+            )
+        except ImageError as error:
+            for picture in batch:
+                self._fail(picture, error)
+        except Exception as error:  # noqa: BLE001 - the desk says what becomes of their chunks
+            for picture in batch:
+                picture.chunk.stop(error)
+            self._batch = batch + self._batch
+            self._drop_stopped()
+            return
+        else:
+            self._write(batch, vectors)
+        each_s = (time.monotonic() - began_s) / len(batch)
+        for picture in batch:
+            self._opened(picture.chunk).work.stage_s[Stage.EMBED] += each_s
+        if any(self._open[picture.chunk].waiting or not self._open[picture.chunk].is_read for picture in batch):
             self._context.crash.reach("mid_batch")
 
-    def _write(self, file: File, decoded: Decoded, vector: NDArray[np.float32]) -> None:
-        written = self._work.write(file, image_of(self._work.claim, file, decoded), vector)
-        self._embedded[decoded.sha256] = written
-        for follower, its in self._followers.pop(decoded.sha256, []):
-            self._duplicates.link(follower, its, written)
+    def complete(self) -> Iterator[Chunk]:
+        """Hand on the chunks of which nothing is left to embed."""
+        self._drop_stopped()
+        for chunk, opened in list(self._open.items()):
+            if opened.is_read and not opened.waiting:
+                del self._open[chunk]
+                self._remember(opened.pictures)
+                chunk.work.add(opened.work)
+                yield chunk
 
-    def _fail(self, batch: list[_Read], error: ImageError) -> None:
-        for file, decoded in batch:
-            for failed, _ in [(file, decoded), *self._followers.pop(decoded.sha256, [])]:
-                self._work.fail(failed, error, Stage.EMBED)
+    def _opened(self, chunk: Chunk) -> _Open:
+        if chunk not in self._open:
+            self._open[chunk] = _Open(Work(chunk.claim))
+        return self._open[chunk]
+
+    def _place(self, picture: Picture) -> None:
+        """Put a picture into the batch, unless one of its content is there, or was."""
+        first = self._by_content.get(picture.content)
+        if first is None or first.chunk.is_void or first.file.id == picture.file.id:
+            self._by_content[picture.content] = picture
+            self._opened(picture.chunk).pictures.append(picture)
+            self._batch.append(picture)
+        elif first.written:
+            self._link(picture, first.written)
+        else:
+            if first.chunk is picture.chunk:
+                picture.pixels = None  # They are dropped together, if at all.
+            first.followers.append(picture)
+
+    def _write(self, batch: list[Picture], vectors: Vectors) -> None:
+        for picture, vector, invalid in zip(batch, vectors, invalid_rows(vectors), strict=True):
+            if invalid:
+                self._fail(picture, EmbeddingInvalid())
+                continue
+            opened = self._opened(picture.chunk)
+            image = image_of(picture.chunk.claim, picture.file, picture.facts)
+            picture.written = opened.work.write(picture.file, image, vector)
+            picture.pixels = None
+            opened.waiting -= 1
+            followers, picture.followers = picture.followers, []
+            for follower in followers:
+                self._link(follower, picture.written)
+
+    def _link(self, picture: Picture, original: Written) -> None:
+        """Give a picture the vector of another one."""
+        opened = self._opened(picture.chunk)
+        of = original.image.duplicate_of or original.image.id
+        image = image_of(picture.chunk.claim, picture.file, picture.facts, duplicate_of=of)
+        opened.work.write(picture.file, image, original.vector, shared=True)
+        opened.waiting -= 1
+
+    def _fail(self, picture: Picture, error: ImageError) -> None:
+        self._forget(picture)
+        for failed in (picture, *picture.followers):
+            opened = self._opened(failed.chunk)
+            opened.work.fail(failed.file, error, Stage.EMBED)
+            opened.waiting -= 1
+
+    def _drop_stopped(self) -> None:
+        """Drop what waits of chunks that are to stop; what followed that waits for itself then."""
+        stopped = {chunk for chunk in self._open if self._must_stop(chunk)}
+        if not stopped:
+            return
+        waiting, self._batch = self._batch, []
+        for picture in waiting:
+            followers = picture.followers
+            picture.followers = []
+            if picture.chunk in stopped:
+                self._forget(picture)
+                self._drop(picture)
+            else:
+                self._batch.append(picture)
+            for follower in followers:
+                if follower.chunk in stopped:
+                    self._drop(follower)
+                else:
+                    self._place(follower)
+
+    def _drop(self, picture: Picture) -> None:
+        picture.chunk.is_cut = True
+        self._opened(picture.chunk).waiting -= 1
+
+    def _remember(self, pictures: list[Picture]) -> None:
+        self._handed_on.append(pictures)
+        if len(self._handed_on) > self._remembered:
+            for picture in self._handed_on.popleft():
+                self._forget(picture)
+
+    def _forget(self, picture: Picture) -> None:
+        if self._by_content.get(picture.content) is picture:
+            del self._by_content[picture.content]

@@ -152,7 +152,7 @@ class Planner:
         room = self._context.jobs.add_chunk(claim, items, cursor=cursor, planned=planned)
         self._context.crash.reach("after_plan_chunk")
         if items and room is not None:
-            self._context.doorbell.ring(Lane.INGEST)
+            self._context.doorbell.ring_enough(Lane.INGEST)
         return room
 
     def _verdicts(self, claim: PlanClaim) -> Iterator[Verdict]:

@@ -15,11 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def store(context: Context, work: Work, keep: Callable[[], None]) -> None:
-    """Write a chunk's rows; where Milvus refuses some for good, find those one by one and put them into the ledger."""
+    """Write a chunk's rows; where Milvus refuses some for good, find those one by one and put them into the ledger.
+
+    `keep` is called before each write, and raises where that must not be made any more.
+    """
     if not work.rows:
         return
     name = work.claim.request.collection
-    keep()  # Who was held up for longer than the lease must not write what its successor, or a removal, has settled.
+    keep()
     context.crash.reach("before_upsert")
     with work.timed(Stage.STORE):
         try:

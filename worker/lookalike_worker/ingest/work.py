@@ -105,6 +105,15 @@ class Work:
         self.rows.append(row)
         return row
 
+    def add(self, other: "Work") -> None:
+        """Take over what another stage found out about the same chunk."""
+        self.rows += other.rows
+        self.failures += other.failures
+        for name, count in other.counts.items():
+            self.counts[name] += count
+        for stage, seconds in other.stage_s.items():
+            self.stage_s[stage] += seconds
+
     def outcome(self) -> ChunkOutcome:
         """Sum up, once all rows are written."""
         counts = dict(self.counts)
