@@ -1,20 +1,48 @@
 """What tests of several tiers share: real servers, started once a session, and seeded weights."""
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
+from leftovers import processes_of
 from redis_server import start_redis, valkey_binary
+
+#: What is on its way out when the tests are done, such as the decoders of a worker that was killed.
+_GOING_S = 30
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be tested: a shell's background job ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail where a process outlives the tests: what they start works in their folder, or names it."""
+    began = time.time()
+    yield
+    going = processes_of(tmp_path_factory.getbasetemp(), since=began)
+    _, left = psutil.wait_procs(going, timeout=_GOING_S)
+    told = [process.as_dict(["pid", "cmdline"]) for process in left]
+    for process in left:
+        process.kill()
+    assert not told, told
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares a stack or a module's fixtures, where tests run in several processes."""
     for item in items:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
-        item.add_marker(pytest.mark.xdist_group(tier if tier in {"e2e", "chaos"} else item.path.name))
+        if "started_parts" in item.fixturenames:
+            continue  # Each process has a service of its own for these, which any of them finds or makes whole.
+        shares_a_server = tier == "e2e" or item.get_closest_marker("servers")
+        item.add_marker(pytest.mark.xdist_group(tier if shares_a_server else item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +71,7 @@ def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def standalone_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Milvus standalone; a machine has room for one."""
+    """The address of a real Milvus standalone, which takes a gigabyte of memory."""
     from servers import start_milvus_standalone
 
     with start_milvus_standalone(tmp_path_factory.mktemp("standalone")) as (uri, _):

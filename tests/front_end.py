@@ -14,7 +14,7 @@ import httpx2
 import psutil
 
 from bad_files import jpeg
-from redis_server import free_port
+from ports import free_port
 
 GUNICORN = ["-W", "error", "-m", "gunicorn", "-c", "python:lookalike_web.gunicorn_conf", "lookalike_web.wsgi:app"]
 FOLDER = {"source": {"type": "folder", "path": "."}}
@@ -30,7 +30,7 @@ class FrontEnd:
     http: httpx2.Client
 
     def await_answer(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.http.get("/healthz").raise_for_status()
@@ -46,7 +46,7 @@ class FrontEnd:
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes that no HTTP client would."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(request)
             received = b""
             while part := connection.recv(65536):
@@ -57,8 +57,8 @@ class FrontEnd:
         self.http.close()
         family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log("stderr")
-        _, left = psutil.wait_procs(family, timeout=5)
+        assert self.process.wait(120) == 0, self.log("stderr")
+        _, left = psutil.wait_procs(family, timeout=60)
         for process in left:
             process.kill()
         assert not left, "gunicorn left its decoders or workers behind"

@@ -1,6 +1,5 @@
 """Real Redis servers for tests."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,12 +8,7 @@ from pathlib import Path
 
 import redis
 
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from ports import free_port
 
 
 def valkey_binary() -> str:
@@ -38,11 +32,11 @@ def start_redis(binary: str, folder: Path, *, port: int | None = None, options: 
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _await_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     with redis.Redis.from_url(url) as client:
         while True:
             try:

@@ -3,42 +3,33 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lookalike.errors import VectorStoreUnavailable
 from lookalike.settings import Settings
 from lookalike.vectorstore import VectorStore
+from ports import free_port, free_ports
 
 BIN = Path(sys.executable).parent
 CONFIG = Path("configs", "milvus.yaml")  #: Where the wheel's server writes what it decided.
 Process = subprocess.Popen[bytes]
 
 
-def free_ports(count: int) -> list[int]:
-    """Different loopback ports that nobody listened on a moment ago."""
-    with ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
-
-
 @contextmanager
 def start_milvus_lite(data_dir: Path, *, port: int | None = None) -> Iterator[tuple[str, Process]]:
     """Run Milvus Lite as `lookalike up` does, as long as the block lasts; gives its address and process."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     command = [sys.executable, "-m", "lookalike.vectorstore.lite", "--data-dir", data_dir, "--port", str(port)]
     with (data_dir.parent / f"{data_dir.name}.log").open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     uri = f"http://127.0.0.1:{port}"
     try:
-        await_milvus(uri, process, timeout_s=30)
+        await_milvus(uri, process, timeout_s=120)
         yield uri, process
     finally:
         _end(process)
@@ -74,7 +65,7 @@ def start_milvus_standalone(data_dir: Path) -> Iterator[tuple[str, Process]]:
         )
     try:
         uri = f"http://127.0.0.1:{_proxy_port(data_dir, process)}"
-        await_milvus(uri, process, timeout_s=120)
+        await_milvus(uri, process, timeout_s=240)
         yield uri, process
     finally:
         _end(process)
@@ -83,15 +74,14 @@ def start_milvus_standalone(data_dir: Path) -> Iterator[tuple[str, Process]]:
 def _proxy_port(data_dir: Path, process: Process) -> int:
     # The wheel takes the next free port where somebody was faster, and writes down which.
     config = data_dir / CONFIG
-    started = time.time()
-    while not config.exists():
-        if process.poll() is not None or time.time() > started + 60:
+    deadline = time.monotonic() + 180
+    while True:
+        said = config.read_text() if config.exists() else ""
+        if found := re.search(r"^proxy:\n(?:(?:[ #].*)?\n)*?  port: (\d+)\n", said, re.MULTILINE):
+            return int(found[1])
+        if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"milvus-server did not start; see {data_dir / 'output.log'}")
         time.sleep(0.1)
-    time.sleep(0.2)  # It is written in one go, but not atomically.
-    found = re.search(r"^proxy:\n(?:(?:[ #].*)?\n)*?  port: (\d+)", config.read_text(), re.MULTILINE)
-    assert found
-    return int(found[1])
 
 
 def await_milvus(uri: str, process: Process, *, timeout_s: float) -> None:
@@ -120,4 +110,4 @@ def _end(process: Process) -> None:
             process.kill()
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(5)
+    process.wait(60)

@@ -9,16 +9,19 @@ import httpx2
 
 T = TypeVar("T")
 
+SUBMIT_S = 5.0  #: By when a submit is answered, whatever has become of Redis.
+BUSY_S = 10.0  #: What a machine that does much else at the same time may add.
+
 
 class Service:
     """A service at an address; `logs` is what a test shows when it gives up."""
 
     def __init__(self, url: str, logs: Callable[[], str] = lambda: "") -> None:
         self.url = url
-        self.http = httpx2.Client(base_url=url, timeout=90)
+        self.http = httpx2.Client(base_url=url, timeout=120)
         self.logs = logs
 
-    def await_ready(self, timeout_s: float = 60) -> None:
+    def await_ready(self, timeout_s: float = 180) -> None:
         until(self.is_ready, timeout_s, self.logs)
 
     def is_ready(self) -> bool:
@@ -40,7 +43,7 @@ class Service:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def finished(self, job_id: str, timeout_s: float = 120) -> dict[str, Any]:
+    def finished(self, job_id: str, timeout_s: float = 240) -> dict[str, Any]:
         """Return a job's record once it is final, whatever becomes of single requests meanwhile."""
 
         def final() -> dict[str, Any] | None:

@@ -44,4 +44,13 @@ def started_parts(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Ite
 def parts(started_parts: Parts) -> Parts:
     """The service in parts, all of them whole, with two ingest workers."""
     started_parts.mend()
+    started_parts.mend_workers()
+    return started_parts
+
+
+@pytest.fixture
+def unmanned_parts(started_parts: Parts) -> Parts:
+    """The service in parts, all of them whole, without an ingest worker."""
+    started_parts.mend()
+    started_parts.end_workers()
     return started_parts

@@ -10,7 +10,7 @@ _END = "\U0010ffff"
 
 
 def assert_invariants(
-    parts: Parts, ingest: Ingest, *, failed: Mapping[str, str] | None = None, within_s: float = 60
+    parts: Parts, ingest: Ingest, *, failed: Mapping[str, str] | None = None, within_s: float = 150
 ) -> dict[str, Any]:
     """Wait for a job's end, and check that nothing was lost, doubled or left behind.
 

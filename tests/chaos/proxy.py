@@ -31,7 +31,7 @@ class Trap:
     """Waits for a request that contains `mark`, and loses the reply to it."""
 
     mark: bytes
-    hold_s: float  #: How long replies are swallowed, so that the server surely does its work, before the cut.
+    hold_s: float  #: How long replies are swallowed from the first one on, should that not be the one, before the cut.
     sprung: threading.Event = field(default_factory=threading.Event)
 
 
@@ -41,6 +41,7 @@ class _Connection:
     server: asyncio.StreamWriter
     deaf: frozenset[Way] = frozenset()  #: Ways on which nothing arrives any more.
     tail: bytes = b""  #: The end of the last request, in which a mark may have begun.
+    trap: Trap | None = None  #: Its mark has passed here; the reply has not come yet.
 
     def reset(self) -> None:
         """Cut it, so that both ends hear of it at once."""
@@ -74,16 +75,16 @@ class Proxy:
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(
             asyncio.start_server(self._accept, "127.0.0.1", 0), self._loop
-        ).result(5)
+        ).result(60)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     # --- What tests tell it ---
@@ -138,7 +139,7 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(run)
-        if not done.wait(5):
+        if not done.wait(60):
             raise TimeoutError("the proxy does not answer")
 
     def _heal(self) -> None:
@@ -190,27 +191,30 @@ class Proxy:
             while data := await source.read(_CHUNK_BYTES):
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                if way is Way.REPLIES and connection.trap:
+                    self._spring(connection, connection.trap)
                 if way in connection.deaf:
                     continue
                 if way is Way.REQUESTS and self._trap:
-                    self._look(connection, data)
+                    self._look(connection, self._trap, data)
                 target.write(data)
                 await target.drain()
             if way not in connection.deaf and target.can_write_eof():
                 target.write_eof()
 
-    def _look(self, connection: _Connection, data: bytes) -> None:
-        trap = self._trap
-        assert trap
+    def _look(self, connection: _Connection, trap: Trap, data: bytes) -> None:
         seen = connection.tail + data
         connection.tail = seen[-len(trap.mark) :]
-        if trap.mark not in seen:
-            return
-        self._trap = None
-        connection.deaf |= {Way.REPLIES}
+        if trap.mark in seen:
+            self._trap = None
+            connection.deaf |= {Way.REPLIES}
+            connection.trap = trap
 
-        def spring() -> None:
+    def _spring(self, connection: _Connection, trap: Trap) -> None:
+        connection.trap = None
+
+        def cut() -> None:
             connection.reset()
             trap.sprung.set()
 
-        self._loop.call_later(trap.hold_s, spring)
+        self._loop.call_later(trap.hold_s, cut)

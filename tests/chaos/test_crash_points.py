@@ -7,7 +7,7 @@ import pytest
 
 from invariants import assert_invariants
 from lookalike.roots import file_uri
-from parts import CHUNK_IMAGES, LEASE_S, MAX_ATTEMPTS, SWEEP_S, Parts, died
+from parts import CHUNK_IMAGES, MAX_ATTEMPTS, START_S, Parts, died
 from service import until
 
 POINTS = [
@@ -21,15 +21,12 @@ POINTS = [
     "after_accounting",
 ]
 
-#: What was held lapses and is rung for again, and then there is work of a few seconds.
-RECOVERY_S = LEASE_S + SWEEP_S + 15
-
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_that_dies_there_costs_no_file_and_doubles_none(
-    started_parts: Parts, tmp_path: Path, point: str
+    unmanned_parts: Parts, tmp_path: Path, point: str
 ) -> None:
-    parts, fuse = started_parts, tmp_path / "fuse"
+    parts, fuse = unmanned_parts, tmp_path / "fuse"
     fuse.touch()
     # Both are armed, and the one fuse burns once: whoever gets there first dies, and the other goes on.
     parts.start_workers(LOOKALIKE_CRASH_AT=f"{point}@{fuse}")
@@ -37,16 +34,15 @@ def test_a_worker_that_dies_there_costs_no_file_and_doubles_none(
 
     assert died(parts).process.returncode == -signal.SIGKILL
 
-    job = assert_invariants(parts, ingest, within_s=RECOVERY_S)
+    job = assert_invariants(parts, ingest)
     assert not fuse.exists()
     assert job["progress"]["added"] == len(ingest.paths)
 
 
 def test_files_that_kill_every_worker_are_set_aside_within_their_attempts_and_the_job_ends(
-    started_parts: Parts,
+    unmanned_parts: Parts,
 ) -> None:
-    parts = started_parts
-    parts.end_workers()
+    parts = unmanned_parts
     worker = parts.workers["worker-a"]
     ingest = parts.ingest_all(parts.draw(2))
     starts = 0
@@ -58,7 +54,7 @@ def test_files_that_kill_every_worker_are_set_aside_within_their_attempts_and_th
             worker.start(LOOKALIKE_CRASH_AT="before_upsert")  # Without a fuse: every time.
         return bool(parts.job(ingest.job_id)["finished_at"])
 
-    until(ended, 90, parts.logs)
+    until(ended, 280, parts.logs)
     worker.kill()
     assert_invariants(parts, ingest, failed=dict.fromkeys(ingest.files, "quarantined"))
     # The chunk as often as allowed, then each of its halves once. A start on a slow machine may cost a lease, too.
@@ -66,18 +62,17 @@ def test_files_that_kill_every_worker_are_set_aside_within_their_attempts_and_th
 
 
 def test_a_file_that_goes_after_it_was_listed_is_missing_and_the_rest_is_stored(
-    started_parts: Parts, tmp_path: Path
+    unmanned_parts: Parts, tmp_path: Path
 ) -> None:
-    parts, fuse = started_parts, tmp_path / "fuse"
+    parts, fuse = unmanned_parts, tmp_path / "fuse"
     fuse.touch()
-    parts.end_workers()
     ingest = parts.ingest_all(parts.draw(CHUNK_IMAGES))
     planner = parts.workers["worker-a"]
     planner.start(LOOKALIKE_CRASH_AT=f"after_plan_chunk@{fuse}")
-    until(lambda: not planner.is_alive(), 40, parts.logs)
+    until(lambda: not planner.is_alive(), START_S, parts.logs)
     gone = file_uri(ingest.paths[1])
     ingest.paths[1].unlink()
 
     parts.start_workers("worker-b")
 
-    assert_invariants(parts, ingest, failed={gone: "file_missing"}, within_s=RECOVERY_S)
+    assert_invariants(parts, ingest, failed={gone: "file_missing"})

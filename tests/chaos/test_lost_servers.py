@@ -10,11 +10,9 @@ import pytest
 from invariants import assert_invariants
 from parts import CHUNK_IMAGES, Parts
 from proxy import Proxy, Way
-from service import until
+from service import BUSY_S, SUBMIT_S, until
 
 AWAY_S = 3.0
-#: A consumer whose connections are dead without being closed finds out one after the other, by their time limits.
-HALF_OPEN_S = 60
 
 #: Redis itself, and what the way there makes of it.
 FAULTS: dict[str, Callable[[Proxy], None]] = {
@@ -32,7 +30,7 @@ def test_a_job_survives_redis_being_out_of_reach(parts: Parts, fault: str) -> No
     FAULTS[fault](parts.redis_proxy)
     time.sleep(AWAY_S)
     parts.redis_proxy.heal()
-    assert_invariants(parts, ingest, within_s=HALF_OPEN_S)
+    assert_invariants(parts, ingest)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -55,7 +53,7 @@ def call_of(script: str) -> bytes:
 def test_a_lost_answer_of_redis_to_a_worker_counts_nothing_twice(parts: Parts, script: str) -> None:
     dropped = parts.redis_proxy.drop_reply(call_of(script), hold_s=0.1)
     ingest = parts.ingest_all(parts.draw(3 * CHUNK_IMAGES))
-    assert dropped.wait(20), parts.logs()
+    assert dropped.wait(60), parts.logs()
     assert_invariants(parts, ingest)
 
 
@@ -64,7 +62,7 @@ def test_a_lost_answer_of_milvus_to_a_write_stores_nothing_twice(parts: Parts) -
     # Only the rows themselves hold a file's path.
     dropped = parts.milvus_proxy.drop_reply(paths[0].name.encode(), hold_s=1.0)
     ingest = parts.ingest_all(paths)
-    assert dropped.wait(20), parts.logs()
+    assert dropped.wait(60), parts.logs()
     assert_invariants(parts, ingest)
 
 
@@ -72,13 +70,13 @@ def test_a_job_survives_redis_standing_still(parts: Parts) -> None:
     ingest = parts.ingest_half()
     with parts.redis.stopped():
         time.sleep(AWAY_S)
-    assert_invariants(parts, ingest, within_s=HALF_OPEN_S)
+    assert_invariants(parts, ingest)
 
 
 def test_a_job_survives_milvus_standing_still_and_says_what_it_waits_for(parts: Parts) -> None:
     ingest = parts.ingest_half()
     with parts.milvus.stopped():
-        until(lambda: parts.job(ingest.job_id)["waiting_for"] == "vector_store", 30, parts.logs)
+        until(lambda: parts.job(ingest.job_id)["waiting_for"] == "vector_store", 120, parts.logs)
     job = assert_invariants(parts, ingest)
     assert job["waiting_for"] is None
 
@@ -89,7 +87,7 @@ def test_an_accepted_job_survives_redis_killed_and_started_again_on_its_file(par
     parts.redis.kill()
     time.sleep(0.5)
     parts.start_redis()
-    assert_invariants(parts, ingest, within_s=HALF_OPEN_S)
+    assert_invariants(parts, ingest)
 
 
 def test_what_milvus_lite_has_stored_survives_its_death(parts: Parts) -> None:
@@ -106,9 +104,10 @@ def test_while_redis_is_out_of_reach_a_submit_is_refused_within_five_seconds(par
         FAULTS[fault](parts.redis_proxy)
         began = time.monotonic()
         answer = parts.http.post("/v1/ingests", json={"source": {"type": "folder", "path": folder}})
+        took_s = time.monotonic() - began
         assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
         assert int(answer.headers["Retry-After"]) > 0
-        assert time.monotonic() - began < 5
+        assert took_s < SUBMIT_S + BUSY_S
         parts.redis_proxy.heal()
 
 
@@ -125,7 +124,7 @@ def test_a_full_redis_refuses_new_jobs_shows_old_ones_and_recovers(parts: Parts)
             assert parts.job(done.job_id)["state"] == "succeeded"
         finally:
             client.config_set("maxmemory", "1gb")
-    assert_invariants(parts, parts.ingest_all(parts.draw(CHUNK_IMAGES)), within_s=HALF_OPEN_S)
+    assert_invariants(parts, parts.ingest_all(parts.draw(CHUNK_IMAGES)))
 
 
 def test_a_redis_that_fills_up_in_mid_job_holds_the_job_up_and_loses_nothing(parts: Parts) -> None:
@@ -135,4 +134,4 @@ def test_a_redis_that_fills_up_in_mid_job_holds_the_job_up_and_loses_nothing(par
         time.sleep(AWAY_S)
         assert parts.job(ingest.job_id)["id"] == ingest.job_id
         client.config_set("maxmemory", "1gb")
-    assert_invariants(parts, ingest, within_s=HALF_OPEN_S)
+    assert_invariants(parts, ingest)

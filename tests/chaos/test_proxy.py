@@ -5,14 +5,16 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from proxy import Proxy, Way
+from service import until
 
-#: Longer than anything here takes on the loopback, and short enough to wait for in vain.
+#: Short enough to wait for in vain.
 SILENCE_S = 0.3
+DELAY_S = 0.2
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -21,9 +23,10 @@ class Echo(socketserver.BaseRequestHandler):
     heard: list[bytes]
 
     def handle(self) -> None:
-        while data := self.request.recv(1 << 16):
-            self.heard.append(data)
-            self.request.sendall(data)
+        with suppress(OSError):  # The proxy's faults are also this end's.
+            while data := self.request.recv(1 << 16):
+                self.heard.append(data)
+                self.request.sendall(data)
 
 
 @pytest.fixture
@@ -50,12 +53,18 @@ def client(proxy: Proxy) -> Iterator[socket.socket]:
 
 
 def connect(proxy: Proxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
 def ask(client: socket.socket, message: bytes) -> bytes:
     client.sendall(message)
     return client.recv(1 << 16)
+
+
+def seconds_to_ask(client: socket.socket) -> float:
+    began = time.monotonic()
+    assert ask(client, b"how long") == b"how long"
+    return time.monotonic() - began
 
 
 def is_silent(client: socket.socket, message: bytes) -> bool:
@@ -65,7 +74,7 @@ def is_silent(client: socket.socket, message: bytes) -> bool:
     except TimeoutError:
         return True
     finally:
-        client.settimeout(5)
+        client.settimeout(60)
     return False
 
 
@@ -83,14 +92,11 @@ def test_the_end_of_a_stream_is_passed_on(client: socket.socket) -> None:
 
 
 def test_it_delays_both_ways(proxy: Proxy, client: socket.socket) -> None:
-    proxy.delay(0.1)
-    began = time.monotonic()
-    assert ask(client, b"slowly") == b"slowly"
-    assert 0.2 <= time.monotonic() - began < 2
+    proxy.delay(DELAY_S)
+    assert seconds_to_ask(client) >= 2 * DELAY_S
     proxy.heal()
-    began = time.monotonic()
-    assert ask(client, b"fast") == b"fast"
-    assert time.monotonic() - began < 0.2
+    # However busy the machine is: of many answers one comes sooner than a delay lets it.
+    assert min(seconds_to_ask(client) for _ in range(20)) < DELAY_S
 
 
 def test_a_cut_resets_old_connections_and_new_ones_until_it_is_healed(proxy: Proxy, client: socket.socket) -> None:
@@ -131,7 +137,7 @@ def test_what_is_swallowed_stays_lost_and_its_connection_dead_although_never_clo
 def test_replies_alone_can_be_swallowed(proxy: Proxy, client: socket.socket, heard: list[bytes]) -> None:
     proxy.swallow(Way.REPLIES)
     assert is_silent(client, b"done and not said")
-    assert heard[-1] == b"done and not said"
+    until(lambda: heard[-1] == b"done and not said", 60)
 
 
 def test_the_reply_to_one_marked_request_is_lost_after_it_was_done(
@@ -144,7 +150,7 @@ def test_the_reply_to_one_marked_request_is_lost_after_it_was_done(
     client.sendall(b"ert")
     with pytest.raises(ConnectionResetError):
         client.recv(1)
-    assert dropped.wait(1)
+    assert dropped.wait(60)
     assert heard[-1] == b"ert"
     with closing(connect(proxy)) as second:
         assert ask(second, b"upsert") == b"upsert", "only the next one is lost"

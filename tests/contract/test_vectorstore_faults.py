@@ -19,8 +19,9 @@ from lookalike.records import CollectionRequest
 from lookalike.settings import Settings
 from lookalike.vectorstore import StoredImage, VectorStore
 from lookalike.vectorstore.locks import RedisLocks
-from redis_server import free_port, start_redis, valkey_binary
-from servers import free_ports, start_milvus_lite
+from ports import free_port, free_ports
+from redis_server import start_redis, valkey_binary
+from servers import start_milvus_lite
 
 CALLS: dict[str, Callable[[VectorStore], object]] = {
     "ping": lambda store: store.ping(),
@@ -78,7 +79,7 @@ def test_the_same_store_works_on_when_its_server_returns(tmp_path: Path, death: 
                 store.ping()
                 break
             except VectorStoreUnavailable:
-                assert time.monotonic() < returned + 5
+                assert time.monotonic() < returned + 60
 
         def search(number: int) -> StoredImage:
             return store.search("photos", stored[number : number + 1], limit=1)[0][0].image
@@ -131,10 +132,10 @@ def test_a_writer_waits_for_the_lock_of_another_and_gives_up_in_time(milvus_uri:
         client.set("lookalike:lock:milvus:locked", "a writer that was killed", px=1500)
         started = time.monotonic()
         patient.upsert("locked", images(1), vectors(1))
-        assert 1 < time.monotonic() - started < 10
+        assert 1 < time.monotonic() - started < 25
         client.set("lookalike:lock:milvus:locked", "a writer that lives")
         hasty = VectorStore.connect(settings)
-        assert 4 < seconds_until_unavailable(hasty, lambda store: store.upsert("locked", images(1), vectors(1))) < 10
+        assert 4 < seconds_until_unavailable(hasty, lambda store: store.upsert("locked", images(1), vectors(1))) < 25
         assert hasty.search("locked", vectors(1), limit=1)[0][0].image == images(1)[0]  # Reading waits for nobody.
     for store in (patient, hasty):
         store.close()
@@ -161,7 +162,7 @@ def test_a_lock_whose_redis_died_under_it_is_released_when_redis_is_back(tmp_pat
                 assert client.pttl("lookalike:lock:milvus:held") > 20_000
                 first.close()
             with server():
-                deadline = time.monotonic() + 5
+                deadline = time.monotonic() + 60
                 while client.exists("lookalike:lock:milvus:held"):
                     assert time.monotonic() < deadline
                     time.sleep(0.05)

@@ -26,10 +26,10 @@ ALLOWED = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for a stack on the wheels' servers, and modules that say `ON_SERVERS` on real ones as well."""
+    """Run what asks for a stack on the wheels' servers, and what is marked `on_servers` on real ones as well."""
     if "stack" in metafunc.fixturenames:
         kinds = ["wheels"]
-        if getattr(metafunc.module, "ON_SERVERS", False):
+        if metafunc.definition.get_closest_marker("on_servers"):
             kinds.append(pytest.param("servers", marks=pytest.mark.servers))
         metafunc.parametrize("stack", kinds, indirect=True, scope="session")
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import psutil
 import redis
 
-from redis_server import free_port
+from leftovers import processes_of
+from ports import free_port
 from service import Service, until
 
 LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
@@ -63,24 +65,26 @@ class Stack(Service):
 
     def up(self) -> None:
         arguments = ["up", "--detach", "--port", str(self.port), "--root", str(self.root), *self.options]
-        done = self.cli(*arguments, timeout_s=180)
+        done = self.cli(*arguments, timeout_s=300)
         assert done.returncode == 0, done.stderr + self.logs()
 
     def down(self) -> None:
-        done = self.cli("down", timeout_s=60)
+        done = self.cli("down", timeout_s=180)
         assert done.returncode == 0, done.stderr
 
     def end(self) -> None:
         """Leave nothing behind, whatever state a test left the stack in."""
         self.http.close()
-        self.cli("down", timeout_s=60)
-        leftover = {process.pid: process.cmdline() for process in self.members()}
-        for pid in leftover:
-            os.kill(pid, signal.SIGKILL)
-        assert not leftover, f"left behind: {leftover}\n{self.logs()}"
+        self.cli("down", timeout_s=180)
+        left = self.members()
+        told = [process.as_dict(["pid", "cmdline"]) for process in left]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert not told, f"left behind: {told}\n{self.logs()}"
 
     def cli(
-        self, *arguments: str, timeout_s: float = 120, cwd: Path | None = None
+        self, *arguments: str, timeout_s: float = 180, cwd: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [LOOKALIKE, *arguments],
@@ -101,20 +105,8 @@ class Stack(Service):
     # --- Its processes ---
 
     def members(self) -> list[psutil.Process]:
-        """Every process of this stack, told by the data folder in its environment or command line."""
-        mark = str(self.data_dir)
-        found = []
-        for process in psutil.process_iter():
-            try:
-                words = process.cmdline()
-                ours = any(mark in word for word in words) or (
-                    process.environ().get("LOOKALIKE_DATA_DIR") == mark and "pytest" not in " ".join(words)
-                )
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
+        """Every process of this stack, told by its data folder."""
+        return processes_of(self.data_dir)
 
     def status(self) -> dict[str, Any]:
         done = self.cli("status", "--json")
@@ -127,7 +119,7 @@ class Stack(Service):
         def found() -> int | None:
             return next(process["pid"] for process in self.status()["processes"] if process["name"].startswith(name))
 
-        return until(found, 30, self.logs)
+        return until(found, 120, self.logs)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
         pid = self.pid(name)

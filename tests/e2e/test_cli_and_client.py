@@ -16,8 +16,7 @@ from lookalike.gallery import draw_gallery
 from service import until
 from stack import Stack
 
-#: The same over a redis-server and a Milvus standalone.
-ON_SERVERS = True
+pytestmark = pytest.mark.on_servers
 
 
 @pytest.fixture
@@ -117,9 +116,9 @@ def test_the_client_ingests_and_searches_and_waits_by_default(client: Client, ga
 def test_a_client_that_does_not_wait_gets_a_job_it_can_cancel(stack: Stack, client: Client) -> None:
     draw_gallery(stack.root / "long", count=300, seed=11)
     job = client.ingest(folder="long", collection="by_client_cancelled", wait=False)
-    until(lambda: job.refresh().progress.stored, 60, stack.logs)
+    until(lambda: job.refresh().progress.stored, 120, stack.logs)
     job.cancel()
-    record = job.wait(timeout_s=30)
+    record = job.wait(timeout_s=120)
     assert record.state == "cancelled"
     with pytest.raises(JobCancelled):
         job.result()

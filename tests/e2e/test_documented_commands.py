@@ -20,8 +20,7 @@ from pages import CONSOLE, PRINTED, REPOSITORY, RUN_KINDS, Block, blocks, consol
 from service import until
 from stack import Stack
 
-#: The same over a redis-server and a Milvus standalone.
-ON_SERVERS = True
+pytestmark = pytest.mark.on_servers
 
 #: Collections that the pages make.
 COLLECTIONS: Final = ("default", "holiday", "people", "spring")
@@ -79,7 +78,7 @@ def _write(source: Path, target: Path) -> None:
 @pytest.fixture
 def environ(stack: Stack, tmp_path: Path) -> dict[str, str]:
     """The environment of a reader whose `lookalike` is installed; curl fails where the service refuses."""
-    (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\nmax-time = 60\n")
+    (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\nmax-time = 180\n")
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     here = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
     return {**stack.environ, **here, "PATH": programs, "HOME": str(tmp_path), "CURL_HOME": str(tmp_path)}
@@ -112,7 +111,7 @@ def test_the_commands_of_a_page_run_and_print_what_it_shows(
             env={**environ, **_names(block, stack)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, f"{block}:\n{block.text}\n{done.stdout}\n{done.stderr}\n{stack.logs()}"
@@ -142,7 +141,7 @@ def _await_idle(stack: Stack) -> None:
         pages = [stack.http.get("/v1/jobs", params={"state": state}).json() for state in ("queued", "running")]
         return not any(page["jobs"] for page in pages)
 
-    until(idle, 60, stack.logs)
+    until(idle, 180, stack.logs)
 
 
 def _shape(printed: str, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ def worker_settings(redis_url: str, milvus_uri: str, image_root: Path, tmp_path:
         collection="lanes",
         lease_s=2,
         search_lease_s=2,
-        decode_timeout_s=0.4,
+        decode_timeout_s=1.0,
         decode_processes=1,
         chunk_images=8,
     )

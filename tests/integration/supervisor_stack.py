@@ -6,15 +6,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import supervisor_stand_in
 
+from leftovers import processes_of
 from lookalike.errors import NotRunning
 from lookalike.supervisor import Status, status
-from lookalike.supervisor.watchman import GRACE_S
 
 T = TypeVar("T")
 
@@ -30,19 +31,6 @@ def eventually(look: Callable[[], T | None], timeout_s: float = START_S) -> T:
             return found
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {look}"
         time.sleep(0.05)
-
-
-def processes_of(data_dir: Path) -> list[psutil.Process]:
-    """Every living process that carries the data folder in its environment or command."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            known_by = [*process.cmdline(), *process.environ().values()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(data_dir) in word for word in known_by):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def pids(now: Status) -> dict[str, int]:
@@ -110,18 +98,29 @@ class Stack:
         """Signal the supervisor; returns its exit status and what it said."""
         assert self.process
         self.process.send_signal(signum)
-        said, _ = self.process.communicate(timeout=60)
+        said, _ = self.process.communicate(timeout=START_S)
         return self.process.returncode, said
 
-    def gone(self, timeout_s: float = GRACE_S + 5.0) -> None:
+    def kill_with_watchman(self, now: Status) -> None:
+        """Kill the supervisor and who would end the rest for it."""
+        assert now.watchman_pid
+        os.kill(now.pid, signal.SIGSTOP)  # Else it would replace the watchman.
+        os.kill(now.watchman_pid, signal.SIGKILL)
+        self.end(signal.SIGKILL)
+
+    def gone(self, timeout_s: float = START_S) -> None:
         """Wait until no process is left."""
         eventually(lambda: not processes_of(self.data_dir), timeout_s)
 
     def clean_up(self) -> None:
-        """Kill whatever a failed test left."""
-        for process in processes_of(self.data_dir):
-            process.send_signal(signal.SIGKILL)
+        """Kill whatever runs: the supervisor first, for it would start again what dies before it."""
         if self.process:
+            self.process.kill()
             self.process.wait()
             if self.process.stdout:
                 self.process.stdout.close()
+        while left := processes_of(self.data_dir):
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)

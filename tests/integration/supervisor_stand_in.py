@@ -28,7 +28,8 @@ from lookalike.supervisor.supervisor import Supervisor
 
 NAMES = ("server", "worker-1", "worker-2", "web")
 BEAT_S = 0.05
-SILENT_S = 1.0  # Without a beat for this long, the probe finds it silent; a busy machine must not.
+SILENT_S = 4.0  # Without a beat for this long, the probe finds it silent; a busy machine must not.
+STUBBORN_S = 60.0  # What a stop gives the stubborn, who need it all.
 
 
 def heartbeat(data_dir: Path, name: str, pid: int) -> Path:
@@ -53,8 +54,8 @@ def spec(data_dir: Path, name: str, behaviour: str, environment: dict[str, str])
         tier=0 if name == "server" else 2 if name == "web" else 1,
         needs=() if name == "server" else ("server",),
         stop_signal=signal.SIGINT if name == "server" else signal.SIGTERM,
-        stop_grace_s=60.0 if behaviour == "stubborn" else 10.0,
-        silence_s=2.0,
+        stop_grace_s=STUBBORN_S if behaviour == "stubborn" else 10.0,
+        silence_s=3.0,
     )
 
 

@@ -15,7 +15,7 @@ from lookalike.roots import image_id
 from lookalike.settings import Settings
 from lookalike.uploads import UploadStore, upload_uri
 from lookalike.vectorstore import StoredImage, VectorStore
-from redis_server import free_port
+from ports import free_port
 
 DIM = 8
 MODEL = ModelInfo(name="resnet50", weights="untrained", trained=False, fingerprint="ab" * 32, dim=DIM)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervisor_stack import START_S, Stack, eventually, pids, processes_of
-from supervisor_stand_in import NAMES
+from supervisor_stack import START_S, Stack, eventually, pids
+from supervisor_stand_in import NAMES, STUBBORN_S
 
+from leftovers import processes_of
 from lookalike.errors import NotRunning
-from lookalike.supervisor import ProcessState, Status, down, status
+from lookalike.supervisor import ProcessState, down, status
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_watchman_ignores_polite_signals(stack: Stack) -> None:
 
 def test_what_is_left_when_the_watchman_was_killed_as_well_is_ended_by_the_next_start(stack: Stack) -> None:
     first = stack.start_ready()
-    _kill_both(stack, first)
+    stack.kill_with_watchman(first)
     eventually(lambda: len(processes_of(stack.data_dir)) == 2 * len(NAMES))
     second = stack.start_ready()
     assert not set(pids(first).values()) & {process.pid for process in processes_of(stack.data_dir)}
@@ -110,16 +111,9 @@ def test_what_is_left_when_the_watchman_was_killed_as_well_is_ended_by_the_next_
 
 
 def test_what_is_left_when_the_watchman_was_killed_as_well_is_ended_by_down(stack: Stack) -> None:
-    _kill_both(stack, stack.start_ready())
+    stack.kill_with_watchman(stack.start_ready())
     assert down(stack.data_dir) == 0
     stack.gone()
-
-
-def _kill_both(stack: Stack, now: Status) -> None:
-    assert now.watchman_pid
-    os.kill(now.pid, signal.SIGSTOP)  # Else it would replace the watchman.
-    os.kill(now.watchman_pid, signal.SIGKILL)
-    stack.end(signal.SIGKILL)
 
 
 def test_a_process_that_hangs_is_killed_and_started_again(stack: Stack) -> None:
@@ -159,7 +153,7 @@ def test_a_second_interrupt_hastens_the_stop(stack: Stack) -> None:
     eventually(lambda: status(stack.data_dir).processes[1].state is ProcessState.STOPPING)
     began = time.monotonic()
     assert stack.end(signal.SIGINT)[0] == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < STUBBORN_S
     assert processes_of(stack.data_dir) == []
 
 

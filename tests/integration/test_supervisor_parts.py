@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from supervisor_stack import eventually, processes_of
+from supervisor_stack import eventually
 
+from leftovers import processes_of
 from lookalike.errors import MissingExtra, NotRunning, PortInUse, SetupError
 from lookalike.settings import EngineKind, Settings
 from lookalike.supervisor import Event, UpOptions, logs, up

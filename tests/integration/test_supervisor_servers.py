@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from supervisor_stack import Stack, pids, processes_of
+from supervisor_stack import Stack, eventually, pids
 
+from leftovers import processes_of
 from lookalike.supervisor.probes import grpc_health, redis_health
 from lookalike.supervisor.process import Health
 
@@ -49,7 +50,7 @@ def test_a_killed_milvus_returns_at_its_address(stack: Stack) -> None:
     os.kill(pids(before)["milvus"], signal.SIGKILL)
     after = stack.replaced("milvus", pids(before)["milvus"])
     assert after.milvus_uri == before.milvus_uri
-    assert grpc_health(_port(after.milvus_uri)) is Health.READY
+    eventually(lambda: grpc_health(_port(after.milvus_uri)) is Health.READY)
 
 
 def test_a_stop_lets_both_servers_close_their_files(stack: Stack) -> None:
@@ -68,6 +69,15 @@ def test_a_start_right_after_the_supervisor_was_killed_finds_the_data_free(stack
     assert not set(pids(before).values()) & set(pids(after).values())
 
 
+def test_servers_that_nobody_was_left_to_end_are_ended_by_the_next_start(stack: Stack) -> None:
+    before = stack.ready()
+    stack.kill_with_watchman(before)
+    assert {process.pid for process in processes_of(stack.data_dir)} == set(pids(before).values())
+    stack.start_servers()
+    stack.ready()
+    assert not set(pids(before).values()) & {process.pid for process in processes_of(stack.data_dir)}
+
+
 def test_logs_and_locks_are_for_their_owner_alone(stack: Stack) -> None:
     stack.ready()
     for path in [*(stack.data_dir / "logs").iterdir(), *(stack.data_dir / "run").glob("*lock")]:
@@ -79,7 +89,7 @@ def test_probes_tell_a_frozen_server_from_one_that_answers(stack: Stack) -> None
     probes = {"redis": (redis_health, now.redis_url), "milvus": (grpc_health, now.milvus_uri)}
     for name, (probe, address) in probes.items():
         pid, port = pids(now)[name], _port(address)
-        assert probe(port) is Health.READY
+        eventually(lambda probe=probe, port=port: probe(port) is Health.READY)
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.1)
         assert probe(port) is Health.SILENT, f"{name} takes connections, and does not answer"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervisor_stack import Stack, eventually, pids, processes_of
+from supervisor_stack import Stack, eventually, pids
 
+from leftovers import processes_of
 from lookalike.errors import StartFailed
 from lookalike.settings import Settings
 from lookalike.supervisor import Event, EventKind, Status, UpOptions, down, status, up
@@ -50,6 +51,8 @@ def test_whatever_is_killed_the_stack_heals_and_it_ends_without_a_trace(stack: S
     assert [process.name for process in now.processes] == NAMES
     ingest, search = (psutil.Process(pids(now)[f"worker-{lane}-1"]) for lane in ("ingest", "search"))
     assert ingest.nice() - search.nice() == INGEST_NICENESS
+    share = Path(f"/proc/{ingest.pid}/autogroup")  # Its session's niceness, where the kernel goes by that.
+    assert not share.exists() or int(share.read_text().split()[-1]) == ingest.nice()
     for name in NAMES:
         former = pids(now)[name]
         os.kill(former, signal.SIGKILL)

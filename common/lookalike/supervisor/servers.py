@@ -74,6 +74,8 @@ def redis_command(program: Path, port: int, folder: Path) -> tuple[str, ...]:
         "maxmemory-policy": "noeviction",
         "save": "",
         "daemonize": "no",
+        # With a title it overwrites its environment, by which the next start finds what a crash left behind.
+        "set-proc-title": "no",
     }
     return (str(program), *(part for name, value in options.items() for part in (f"--{name}", value)))
 
