@@ -19,6 +19,7 @@ from lookalike_web.views import (
     ingests,
     jobs,
     outcomes,
+    page,
     searches,
     uploads,
 )
@@ -39,6 +40,7 @@ _VIEWS = (
     garbage,
     health,
     docs,
+    page,
 )
 
 

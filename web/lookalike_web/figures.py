@@ -21,20 +21,15 @@ def draw(services: Services, record: JobRecord) -> bytes:
     """Draw a succeeded search as PNG. A picture that cannot be read any more is left blank."""
     result = SearchResult.model_validate(record.result)
     shown = result.queries[:MAX_ROWS]
-    sources = [_source(services, result.collection, answer.query) for answer in shown]
+    sources = [query_picture(services, result.collection, answer.query) for answer in shown]
     hits = {hit.uri for answer in shown for hit in answer.hits[:MAX_HITS]}
     thumbnails = _request(services, {*hits, *filter(None, sources)})
     rows = [_row(answer, source, thumbnails) for answer, source in zip(shown, sources, strict=True)]
     return draw_figure(rows, title=_title(result))
 
 
-def _title(result: SearchResult) -> str:
-    untrained = ", untrained network" if result.model and not result.model.trained else ""
-    return f"{result.collection}: {result.metric.value} distances, {result.took_ms:.0f} ms{untrained}"
-
-
-def _source(services: Services, collection: str, query: Mapping[str, Any]) -> str | None:
-    """Find the picture that was searched with, None where there was none or it is gone."""
+def query_picture(services: Services, collection: str, query: Mapping[str, Any]) -> str | None:
+    """Return the URI of the picture that was searched with, None where there was none or it is gone."""
     if upload := query.get("upload"):
         return query_uri(upload["sha256"])
     try:
@@ -45,6 +40,11 @@ def _source(services: Services, collection: str, query: Mapping[str, Any]) -> st
     except (ImageError, ImageNotFound, CollectionNotFound):
         pass  # It was there when it was searched with.
     return None
+
+
+def _title(result: SearchResult) -> str:
+    untrained = ", untrained network" if result.model and not result.model.trained else ""
+    return f"{result.collection}: {result.metric.value} distances, {result.took_ms:.0f} ms{untrained}"
 
 
 def _request(services: Services, uris: Iterable[str]) -> Thumbnails:

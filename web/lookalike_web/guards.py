@@ -50,10 +50,10 @@ def register(app: Flask, settings: Settings) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
+        if response.mimetype == "text/html":
+            response.headers.setdefault("Content-Security-Policy", _DOCS_CSP)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
-        if response.mimetype == "text/html":
-            response.headers["Content-Security-Policy"] = _DOCS_CSP
         _log(response)
         return response
 

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request
-from werkzeug.wrappers import Response as WerkzeugResponse
+from flask import Blueprint, Response, current_app, render_template, request
 
 from lookalike.errors import LookalikeError, error_classes
 from lookalike_web.errors import STATUS, status_of
@@ -15,12 +14,6 @@ from lookalike_web.parsing import MULTIPART
 EXTENSION: Final = "lookalike_openapi"
 
 blueprint = Blueprint("docs", __name__, static_folder="../static", static_url_path="/docs/static")
-
-
-@blueprint.get("/")
-def home() -> WerkzeugResponse:
-    """Send people to the documentation."""
-    return redirect("/docs", 302)
 
 
 @blueprint.get("/openapi.json")

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from lookalike import errors
 from lookalike.records import FailurePage, JobKind, JobState, Record
-from lookalike_web.figures import draw
+from lookalike_web.errors import Problem
+from lookalike_web.figures import draw, query_picture
 from lookalike_web.ledger import CSV, NDJSON, csv_lines, ndjson_lines, pages
 from lookalike_web.openapi import JSON, Answer, Operation, operation
 from lookalike_web.presenting import json_response
@@ -109,3 +110,26 @@ def get_figure(job_id: str) -> Response:
     if record.kind is not JobKind.SEARCH or record.state is not JobState.SUCCEEDED:
         raise errors.InvalidParameter("Only searches that succeeded have a figure.")
     return Response(draw(services(), record), mimetype="image/png")
+
+
+@blueprint.get("/v1/jobs/<job_id>/queries/<int:number>/thumbnail")
+@operation(
+    Operation(
+        tag="jobs",
+        answers={200: Answer(description="The picture, small, as WebP.", media=("image/webp",))},
+        errors=(*JOB_ERRORS, errors.FileMissing, errors.ImageError, errors.SourceUnavailable),
+    )
+)
+def get_query_thumbnail(job_id: str, number: int) -> Response:
+    """Get a small version of a picture that was searched with, counted from 0.
+
+    It is there as long as the search is. A query by vector has none.
+    """
+    request = services().jobs.get(known_id(job_id)).request
+    queries = request.get("queries", ())
+    uri = query_picture(services(), request["collection"], queries[number]) if number < len(queries) else None
+    if uri is None:
+        raise Problem(errors.FileMissing("This search has no such picture, or not any more."), status=404)
+    response = Response(services().thumbnail(uri).result(), mimetype="image/webp")
+    response.headers["Cache-Control"] = "private, max-age=3600"
+    return response
