@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers chaos bench-scale lint format clean
+.PHONY: help setup demo up down test test-servers chaos test-slow bench bench-quick bench-scale bench-vectors lint format clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -26,6 +26,10 @@ $(VENV)/.dev: $(VENV)/.local
 	@$(PIP) --group dev
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.local
+	@$(PIP) --group bench
+	@touch $@
+
 $(VENV)/.servers: $(VENV)/.dev
 	@$(PIP) --group servers
 	@touch $@
@@ -42,19 +46,32 @@ down: $(VENV)/.local ## Stop a stack that was started with --detach.
 	@$(BIN)/lookalike down
 
 # Groups of tests that share a stack stay together; most of them wait more than they compute.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15 --durations-min 5
 
 test: $(VENV)/.dev ## Run the tests.
 	@$(BIN)/python -m pytest -m 'not servers and not chaos' $(PARALLEL)
 
 test-servers: $(VENV)/.servers ## Run the end-to-end tests against redis-server and a Milvus standalone.
-	@$(BIN)/python -m pytest -m servers
+	@$(BIN)/python -m pytest -m servers $(PARALLEL)
 
 chaos: $(VENV)/.dev ## Kill, cut, fill and freeze the parts of a running service; SEED=n for other random faults.
-	@$(BIN)/python -m pytest -m chaos
+	@$(BIN)/python -m pytest -m chaos $(PARALLEL)
+
+# Both wait much more than they compute, so that three processes keep two cores busy. What takes longest comes first.
+test-slow: $(VENV)/.servers ## Run test-servers and chaos together.
+	@$(BIN)/python -m pytest -m 'servers or chaos' $(PARALLEL) --numprocesses 3 --loadscope-reorder
+
+bench: $(VENV)/.bench ## Measure how fast everything is, beside what else there is (25 minutes); ARGS="--help" tells more.
+	@PYTHONPATH=bench:tests $(BIN)/python -m speed $(ARGS)
+
+bench-quick: $(VENV)/.dev ## Show ratios of speed, from two minutes of measuring.
+	@PYTHONPATH=bench:tests $(BIN)/python -m speed --quick $(ARGS)
 
 bench-scale: $(VENV)/.local ## Measure how ingests grow, up to 1,000,000 files (20 minutes); ARGS="--help" tells more.
 	@PYTHONPATH=bench:tests $(BIN)/python -m scale $(ARGS)
+
+bench-vectors: $(VENV)/.servers ## Measure searches by index, on Milvus Lite or a standalone; ARGS="--help" tells more.
+	@PYTHONPATH=bench:tests $(BIN)/python -m vectors $(ARGS)
 
 lint: $(VENV)/.dev ## Check formatting, rules, types and import contracts.
 	@$(BIN)/ruff format --check .

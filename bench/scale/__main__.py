@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from scale import __doc__ as about
-from scale.meter import machine
 from scale.phases import HEADER, PHASES, Bench, Figures, report
-from scale.tree import plant
+from shared.machine import machine
+from stand_in.tree import plant
 
 _WARM_FILES: Final = 3_000
 _DEFAULT_PHASES: Final = ("plan", "plan-unchanged", "milvus")

@@ -11,8 +11,8 @@ from typing import Any, Final
 from lookalike.records import JobRecord, JobState
 from lookalike.settings import Settings
 from lookalike.vectorstore import VectorStore
-from scale.service import Run, Service, running
 from servers import start_milvus_lite
+from stand_in.service import Run, Service, running
 
 Figures = dict[str, Any]
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from lookalike.jobstore.redis import RedisJobStore
 from lookalike.records import FolderSource, IngestRequest, JobKind, JobRecord
 from lookalike.settings import Settings
 from redis_server import start_redis, valkey_binary
-from scale.meter import Meter
+from shared.meter import Meter
 
 _START_S: Final = 60.0
 _STOP_S: Final = 90.0
@@ -102,9 +102,18 @@ class Service:
 
 @contextmanager
 def running(
-    place: Path, root: Path, *, workers: int, arguments: Sequence[str], milvus: tuple[str, int] | None
+    place: Path,
+    root: Path,
+    *,
+    workers: int,
+    arguments: Sequence[str],
+    milvus: tuple[str, int] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Service]:
-    """Start a job store and workers, as long as the block lasts; `milvus` is a server's address and process id."""
+    """Start a job store and workers, as long as the block lasts; `milvus` is a server's address and process id.
+
+    `arguments` are those of the workers' command, `env` more settings for them.
+    """
     with ExitStack() as opened:
         place.mkdir(parents=True)
         (place / "redis").mkdir()
@@ -115,6 +124,7 @@ def running(
             "LOOKALIKE_DATA_DIR": str(place / "data"),
             "LOOKALIKE_ROOTS": str(root),
             "LOOKALIKE_DECODE_PROCESSES": os.environ.get("LOOKALIKE_DECODE_PROCESSES", "1"),
+            **(env or {}),
         }
         settings = Settings(redis_url=url, data_dir=place / "data", roots=(root,))
         client = opened.enter_context(redis.Redis.from_url(url, decode_responses=True))
@@ -130,7 +140,7 @@ def running(
             groups["milvus"] = [milvus[1]]
         jobs = RedisJobStore.connect(settings)
         opened.callback(jobs.close)
-        _await_workers(jobs, processes)
+        _await_workers(jobs, processes, place)
         reports = [place / f"worker-{number}.json" for number in range(workers)]
         yield Service(settings, jobs, Doorbell.connect(settings), client, groups, reports)
         for process in processes:
@@ -143,7 +153,7 @@ def running(
 def _worker(
     name: str, place: Path, arguments: Sequence[str], environment: dict[str, str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "scale.worker", name, str(place / f"{name}.json"), *arguments]
+    command = [sys.executable, "-m", "stand_in.worker", name, str(place / f"{name}.json"), *arguments]
     with (place / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -154,9 +164,10 @@ def _worker(
         process.wait(_STOP_S)
 
 
-def _await_workers(jobs: RedisJobStore, processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+def _await_workers(jobs: RedisJobStore, processes: Sequence["subprocess.Popen[bytes]"], place: Path) -> None:
     deadline = time.monotonic() + _START_S
     while len(jobs.workers()) < len(processes):
         if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
-            raise RuntimeError("a worker did not start; see its log")
+            last = "\n".join((place / "worker-0.log").read_text(errors="replace").splitlines()[-5:])
+            raise RuntimeError(f"a worker did not start:\n{last}")
         time.sleep(0.1)

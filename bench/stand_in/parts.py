@@ -1,5 +1,6 @@
 """What stands in for the dear parts: the network, the codec, and on request the vector store and the chunks' work."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,12 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.jobstore import ChunkClaim, ChunkOutcome, Receipt
+from lookalike.jobstore import ChunkClaim, ChunkOutcome
 from lookalike.records import Collection, ModelInfo
-from lookalike.vectorstore import RowState, StoredImage, VectorStore
+from lookalike.vectorstore import Found, RowState, StoredImage, VectorStore
 from lookalike_worker.context import Context
+from lookalike_worker.ingest.pipeline import Desk
 from lookalike_worker.model import Embedder
-from scale.vector import DIM, STRIDE
+from stand_in.vector import DIM, STRIDE
 
 MODEL: Final = ModelInfo(name="stand-in", weights="none", trained=False, fingerprint="5ca1e" + "0" * 59, dim=DIM)
 
@@ -25,13 +27,15 @@ class SampleBytes:
     device: str = "cpu"
     precision: str = "fp32"
     batch_images: int = 32
+    image_s: float = 0.0  #: What an image takes, all of it asleep.
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(self.image_s * len(images))
         return images.reshape(len(images), -1)[:, ::STRIDE].astype(np.float32) - 127.5
 
 
-def embedder() -> Embedder:
-    return Embedder(engine=SampleBytes(), model=MODEL, reason="a stand-in, for benchmarks")
+def embedder(*, image_s: float = 0.0) -> Embedder:
+    return Embedder(engine=SampleBytes(image_s=image_s), model=MODEL, reason="a stand-in, for benchmarks")
 
 
 class NullStore(VectorStore):
@@ -44,6 +48,14 @@ class NullStore(VectorStore):
 
     def collections(self) -> list[Collection]:
         return []
+
+    def collection(self, name: str) -> Collection:
+        return Collection(name=name, model=MODEL)
+
+    def search(
+        self, name: str, vectors: NDArray[np.float32], *, limit: int, filter: str | None = None
+    ) -> list[list[Found]]:
+        return [[] for _ in vectors]
 
     def count(self, name: str) -> int:
         return 0 if self.full is None else 1
@@ -64,14 +76,18 @@ class NullStore(VectorStore):
         return None
 
 
-class NullRunner:
+class NullPipeline:
     """A consumer of chunks that accounts for them as they are."""
 
-    def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
+    def __init__(self, context: Context, desk: Desk, stopping: Callable[[], bool]) -> None:
         self._jobs = context.jobs
+        self._desk = desk
 
-    def run(self, claim: ChunkClaim) -> Receipt:
-        return self._jobs.account(claim, ChunkOutcome(added=len(claim.items)))
+    def run(self, claim: ChunkClaim) -> None:
+        waiting: ChunkClaim | None = claim
+        while waiting:
+            self._desk.report(waiting, self._jobs.account(waiting, ChunkOutcome(added=len(waiting.items))))
+            waiting = self._desk.claim()
 
     def close(self) -> None:
         pass

@@ -1,6 +1,7 @@
-"""A worker process of the ingest lane, as `lookalike_worker` runs it, with stand-ins in the places of the dear parts.
+"""A worker process of either lane, as `lookalike_worker` runs it, with stand-ins in the places of the dear parts.
 
-    python -m scale.worker NAME REPORT [--store null|full|milvus] [--codec address|pillow] [--chunks real|null]
+    python -m stand_in.worker NAME REPORT [--lane ingest|search] [--store null|full|milvus] [--codec address|pillow]
+                              [--chunks real|null] [--image-ms MS]
 
 At its end it writes to REPORT what planning took, by job: seconds by the clock and of the processor.
 """
@@ -20,9 +21,9 @@ from lookalike.jobstore import Lane, PlanClaim, Receipt
 from lookalike.settings import Settings
 from lookalike_worker import celery_app, lanes
 from lookalike_worker.ingest.planner import Planner
-from scale import stand_in, tree
+from stand_in import parts, tree
 
-_CODEC = (sys.executable, "-P", "-m", "scale.decoder")
+_CODEC = (sys.executable, "-P", "-m", "stand_in.decoder")
 
 
 class TimedPlanner(Planner):
@@ -49,12 +50,14 @@ def main() -> int:
     parser.add_argument("--store", choices=["null", "full", "milvus"], default="milvus")
     parser.add_argument("--codec", choices=["address", "pillow"], default="address")
     parser.add_argument("--chunks", choices=["real", "null"], default="real")
+    parser.add_argument("--lane", choices=list(Lane), type=Lane, default=Lane.INGEST)
+    parser.add_argument("--image-ms", type=float, default=0.0, help="what the network sleeps for each image")
     options = parser.parse_args()
     settings = Settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _stand_in(settings, options)
     try:
-        return celery_app.run_worker(settings, Lane.INGEST, options.name)
+        return celery_app.run_worker(settings, options.lane, options.name)
     finally:
         options.report.write_text(json.dumps({"wall_s": TimedPlanner.wall_s, "cpu_s": TimedPlanner.cpu_s}))
 
@@ -63,17 +66,17 @@ def _stand_in(settings: Settings, options: argparse.Namespace) -> None:
     """Put the stand-ins where the composition root looks for the parts."""
     root: Any = celery_app
     lane: Any = lanes
-    root.load_embedder = lambda _: stand_in.embedder()
+    root.load_embedder = lambda _: parts.embedder(image_s=options.image_ms / 1000)
     lane.Planner = TimedPlanner
     if options.codec == "address":
         root.DecodePool = partial(DecodePool, command=_CODEC)
     if options.store != "milvus":
-        root.VectorStore = stand_in.NullStore
+        root.VectorStore = parts.NullStore
     if options.store == "full":
         status = tree.one_file(next(path for path in settings.roots[0].iterdir() if (path / "00000").is_dir()))
-        stand_in.NullStore.full = stand_in.state_of({"size": status.st_size, "mtime_ns": status.st_mtime_ns})
+        parts.NullStore.full = parts.state_of({"size": status.st_size, "mtime_ns": status.st_mtime_ns})
     if options.chunks == "null":
-        lane.ChunkRunner = stand_in.NullRunner
+        lane.Pipeline = parts.NullPipeline
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Meters: what processes take of memory and processor while a job runs, and the line through their memory."""
 
-import os
-import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +31,8 @@ class Meter:
             taken[name] = 0.0
             for pid in pids:
                 process = psutil.Process(pid)
-                taken[name] += _cpu_s(process)
-                taken["decoders"] += sum(_cpu_s(child) for child in process.children())
+                taken[name] += cpu_s(process)
+                taken["decoders"] += sum(cpu_s(child) for child in process.children())
         return taken
 
     def memory(self) -> dict[str, dict[str, float]]:
@@ -48,9 +47,18 @@ class Meter:
         }
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
+    """Processor seconds that a process has taken since its start, without its children's."""
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def peak_mb(process: psutil.Process) -> float:
+    """The most memory a process has had resident since its start, in MB; where the system keeps no record, has now."""
+    if sys.platform == "linux":
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return float(process.memory_info().rss / _MB)
 
 
 def _slope(points: Sequence[tuple[int, float]]) -> float:
@@ -61,19 +69,3 @@ def _slope(points: Sequence[tuple[int, float]]) -> float:
         return 0.0
     done, mb = np.array(late, dtype=float).T
     return float(np.polyfit(done, mb, 1)[0])
-
-
-def machine() -> dict[str, object]:
-    """What the figures were taken on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-    }

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from lookalike.decoder_child import Decoder, Reply, serve
-from scale.vector import DIM, STRIDE
+from stand_in.vector import DIM, STRIDE
 
 
 class AddressDecoder(Decoder):

@@ -1,0 +1,1 @@
+"""What the benches share: the machine they tell of, and meters of processes."""
