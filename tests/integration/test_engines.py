@@ -21,12 +21,15 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 
+from lookalike.decode import preprocess
 from lookalike.errors import GPUOutOfMemory, SetupError, WeightsNotFound
+from lookalike.gallery import STYLES, draw_picture
 from lookalike.settings import EngineKind, Precision, Settings
 from lookalike_worker.engines import invalid_rows
 from lookalike_worker.engines.choose import Choice
 from lookalike_worker.engines.halving import Halving
 from lookalike_worker.engines.hardware import look
+from lookalike_worker.engines.openvino_engine import divide
 from lookalike_worker.engines.torch_engine import TorchEngine
 from lookalike_worker.model import find_weights, load_embedder
 from lookalike_worker.network import build, fill_untrained, hash_weights
@@ -73,7 +76,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_a_vector_does_not_depend_on_its_batch(engine: str, load: Load) -> None:
     embedder = load(engine=engine, device="cpu", precision="fp32")
-    images = some_pixels(2 * embedder.engine.batch_images + 5)
+    images = some_pixels(embedder.engine.batch_images + 5)  # Full rounds, a few side by side, one alone.
 
     together = embedder.engine.embed(images)
     alone = np.concatenate([embedder.engine.embed(images[row : row + 1]) for row in range(len(images))])
@@ -83,7 +86,24 @@ def test_a_vector_does_not_depend_on_its_batch(engine: str, load: Load) -> None:
     assert not invalid_rows(together).any()
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4)
     assert embedder.engine.embed(images[:0]).shape == (0, 512)
-    np.testing.assert_allclose(embedder.engine.embed(images[::-1])[::-1], together, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "streams", "parts"),
+    [
+        (16, 2, (16, 0, 0)),
+        (15, 2, (8, 6, 1)),
+        (1, 2, (0, 0, 1)),
+        (2, 2, (0, 2, 0)),
+        (32 + 8 + 5, 8, (32, 13, 0)),
+        (32 + 8 + 4, 8, (32, 8, 4)),
+        (7, 1, (4, 0, 3)),
+    ],
+)
+def test_a_batch_keeps_all_cores_busy_whatever_its_size(images: int, streams: int, parts: tuple[int, int, int]) -> None:
+    rounds, waves = divide(images, streams)
+
+    assert (rounds, waves, images - rounds - waves) == parts
 
 
 class Memory(nn.Module):
@@ -167,6 +187,34 @@ def test_every_framework_says_in_its_own_way_that_memory_is_out(error: Exception
 def test_a_defect_is_not_taken_for_want_of_memory() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         Halving(Broken(RuntimeError("size mismatch"))).embed(some_pixels(2))
+
+
+# --- How vectors are made ---------------------------------------------------------------------------------------------
+
+
+def test_a_record_says_how_vectors_are_made_and_ways_that_may_be_mixed_share_a_fingerprint(load: Load) -> None:
+    exact = load(engine="openvino", precision="fp32", decode="exact").model
+    fast = load(engine="openvino", precision="fp32").model
+
+    assert (exact.engine, exact.precision, exact.decode) == ("openvino", "fp32", "exact")
+    assert fast == exact.model_copy(update={"decode": "fast"})
+
+
+def test_a_network_in_int8_is_near_the_reference_and_another_model(load: Load) -> None:
+    if not look().computes_int8:
+        with pytest.raises(SetupError, match="no instructions"):
+            load(engine="openvino", precision="int8")
+        return
+    images = np.stack([preprocess(draw_picture(style, 100)) for style in STYLES])
+    plain = load(engine="openvino", precision="fp32")
+    rounded = load(engine="openvino", precision="int8")
+
+    left, right = plain.engine.embed(images), rounded.engine.embed(images)
+    cosines = (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+    assert 0.99 < cosines.min() < 0.999999, "near, but not what fp32 gives"
+    assert rounded.model.precision == "int8"
+    assert rounded.model.fingerprint != plain.model.fingerprint, "a collection holds the vectors of one of them"
+    assert load(engine="openvino", precision="int8").model == rounded.model
 
 
 # --- Architectures --------------------------------------------------------------------------------------------------

@@ -240,6 +240,17 @@ def test_the_doctor_looks_whether_the_weights_are_here(
     assert detail in finding["detail"]
 
 
+def test_the_doctor_names_the_gpus_as_nvidia_smi_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\n[ $1 = -L ] && echo 'GPU 0: NVIDIA L4 (UUID: GPU-1a2b3c4d-0000)'\necho 'MIG 1g.5gb'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    found = json.loads(run("doctor", "--data-dir", str(tmp_path), "--json", "--url", "http://127.0.0.1:9").stdout)
+
+    assert [row["detail"] for row in found if row["check"] == "gpu"] == ["GPU 0: NVIDIA L4 (UUID: GPU-1a2b3c4d-0000)"]
+
+
 # --- Output ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,12 @@ from lookalike.errors import SetupError
 from lookalike.settings import Settings
 from lookalike_worker.engines import hardware, invalid_rows
 from lookalike_worker.engines.choose import choose
+from lookalike_worker.engines.halving import fitting_batch
 from lookalike_worker.engines.hardware import Hardware
 
 LAPTOP = Hardware(cpu="Old Laptop", cores=2, computes_bf16=False, has_openvino=True)
 SERVER = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=True)
+VNNI = Hardware(cpu="New Server", cores=16, computes_bf16=True, computes_int8=True, has_openvino=True)
 BARE = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=False)
 GPUS = Hardware(cpu="New Server", cores=16, computes_bf16=True, has_openvino=True, cuda=("H100", "L4"))
 OLD_DRIVER = Hardware(
@@ -30,6 +32,8 @@ OLD_DRIVER = Hardware(
     [
         (LAPTOP, {}, ("openvino", "cpu", "fp32"), "does not compute in bf16"),
         (SERVER, {}, ("openvino", "cpu", "bf16"), "no GPU; OpenVINO is installed; the processor computes in bf16"),
+        (VNNI, {}, ("openvino", "cpu", "bf16"), "the processor computes in bf16"),
+        (VNNI, {"precision": "int8"}, ("openvino", "cpu", "int8"), "int8 was asked for"),
         (BARE, {}, ("torch", "cpu", "fp32"), "OpenVINO is not installed"),
         (BARE, {"precision": "bf16"}, ("torch", "cpu", "bf16"), "bf16 was asked for"),
         (GPUS, {}, ("torch", "cuda:0", "fp16"), "torch sees H100"),
@@ -62,6 +66,9 @@ def test_auto_takes_the_fastest_there_is_and_says_why(
         (GPUS, {"engine": "openvino", "device": "cuda"}, "LOOKALIKE_ENGINE=torch"),
         (LAPTOP, {"precision": "bf16"}, "`auto` or `fp32`"),
         (SERVER, {"precision": "fp16"}, "for GPUs"),
+        (SERVER, {"precision": "int8"}, "`auto` or `fp32`"),
+        (BARE, {"precision": "int8"}, "pip install"),
+        (GPUS, {"precision": "int8"}, "LOOKALIKE_DEVICE=cpu"),
     ],
 )
 def test_what_was_asked_for_and_is_not_there_is_an_error_with_a_next_step(
@@ -88,3 +95,10 @@ def test_vectors_that_cannot_be_compared_are_marked() -> None:
 
     assert invalid_rows(vectors).tolist() == [False, True, True, True, False]
     assert invalid_rows(vectors[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "mib_per_image", "batch"), [(78, 30, 128), (4, 30, 64), (1.9, 30, 32), (0.1, 30, 8), (78, 0, 128)]
+)
+def test_a_gpus_batch_fits_into_half_of_what_is_free(free_gib: float, mib_per_image: float, batch: int) -> None:
+    assert fitting_batch(int(free_gib * 2**30), mib_per_image * 2**20, least=8, most=128) == batch

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from lookalike.decode import PREPROCESSING_VERSION
 from lookalike.errors import SetupError
+from lookalike.gallery import VERSION as GALLERY_VERSION
 from lookalike.records import ModelInfo
-from lookalike.settings import EngineKind, Settings
+from lookalike.settings import EngineKind, Precision, Settings
 from lookalike_worker.engines import Engine
 from lookalike_worker.engines.choose import Choice, choose
 from lookalike_worker.engines.halving import Halving
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 #: The recipe of `network.fill_untrained`. It stands in for a hash of the weights, because the calibrated ones differ in
 #: their last bits from one processor to the next; whatever changes a vector by more than that has to change it.
 UNTRAINED_VERSION: Final = "1"
+#: The recipe of `quantize` and of the pictures it calibrates on, the gallery's own version beside it.
+QUANTIZATION_VERSION: Final = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,9 @@ def load_embedder(settings: Settings) -> Embedder:
         engine, info = _load_openvino(settings, choice, hardware)
     else:
         engine, info = _load_torch(settings, choice, hardware)
-    return Embedder(engine=Halving(engine), model=info, reason=choice.reason)
+    # How a vector is made is no part of what is kept of a network: the same files serve every way.
+    made = {"decode": settings.decode.value, "precision": engine.precision, "engine": engine.name}
+    return Embedder(engine=Halving(engine), model=info.model_copy(update=made), reason=choice.reason)
 
 
 def find_weights(settings: Settings) -> None:
@@ -132,7 +137,8 @@ def convert_and_keep(settings: Settings, identity: str) -> tuple[ModelInfo, Path
     network, info = _build(settings)
     file = cache.converted(info.fingerprint)  # The same tensors may have come in another file before.
     if file is None:
-        file = cache.keep_converted(info.fingerprint, lambda target: convert(network, target))
+        quantized = settings.precision is Precision.INT8
+        file = cache.keep_converted(info.fingerprint, lambda target: convert(network, target, quantized=quantized))
     cache.keep_info(identity, info)
     return info, file
 
@@ -160,19 +166,26 @@ def _build(settings: Settings) -> "tuple[nn.Module, ModelInfo]":
         name=settings.model,
         weights=label,
         trained=not source.untrained,
-        fingerprint=_fingerprint(settings.model, weights_hash),
+        fingerprint=_fingerprint(settings, weights_hash),
         dim=measure_dim(network),
     )
     return network, info
 
 
-def _fingerprint(architecture: str, weights_hash: str) -> str:
-    """Digest what decides a vector, save for rounding: the same on every engine, in every precision."""
-    text = "\n".join((architecture, weights_hash, PREPROCESSING_VERSION))
+def _fingerprint(settings: Settings, weights_hash: str) -> str:
+    """Digest what decides a vector, save for rounding: the same on every engine, in every precision but int8.
+
+    What int8 rounds is more than what a collection may mix, so a network in int8 is another.
+    """
+    text = "\n".join((settings.model, weights_hash, PREPROCESSING_VERSION, *_quantization(settings)))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _quantization(settings: Settings) -> tuple[str, ...]:
+    return (f"int8 {QUANTIZATION_VERSION} {GALLERY_VERSION}",) if settings.precision is Precision.INT8 else ()
 
 
 def _identity(settings: Settings, source: Source) -> str:
     """Return text that changes whenever the network might: what is kept under another is not used."""
-    versions = (PREPROCESSING_VERSION, UNTRAINED_VERSION, metadata.version("torchvision"))
+    versions = (PREPROCESSING_VERSION, UNTRAINED_VERSION, metadata.version("torchvision"), *_quantization(settings))
     return "\n".join((settings.model, source.identity(), *versions))

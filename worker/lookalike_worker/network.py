@@ -143,13 +143,13 @@ def _calibrate(network: nn.Module) -> None:
         norm.momentum = None  # Which means: the plain average of what is seen.
         norm.train()
     with torch.inference_mode():
-        network(_noise_pictures(_CALIBRATION_IMAGES))
+        network(noise_pictures(_CALIBRATION_IMAGES))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
 
 
-def _noise_pictures(count: int) -> torch.Tensor:
+def noise_pictures(count: int) -> torch.Tensor:
     """Draw coloured noise that is stronger the coarser it is, as photographs are: (n, 3, 224, 224), normalised."""
     generator = _generator("calibration")
     pictures = torch.zeros(count, 3, 224, 224)

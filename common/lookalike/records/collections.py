@@ -1,6 +1,7 @@
 """Collections: what a set of images is compared by, and the network that made its vectors."""
 
 from enum import StrEnum
+from typing import Literal
 
 from lookalike.records.base import CollectionName, Record
 
@@ -16,7 +17,7 @@ class Metric(StrEnum):
 class IndexKind(StrEnum):
     """How a collection is indexed."""
 
-    AUTO = "AUTO"  #: Chosen by row count.
+    AUTO = "AUTO"  #: HNSW on a Milvus server, exact on Milvus Lite.
     FLAT = "FLAT"  #: Exact search.
     IVF_FLAT = "IVF_FLAT"
     HNSW = "HNSW"
@@ -24,13 +25,21 @@ class IndexKind(StrEnum):
 
 
 class ModelInfo(Record):
-    """The network that made a collection's vectors."""
+    """The network that made a collection's vectors, and how it made them.
+
+    How a file is decoded, and in which precision by which engine its vector is computed, is recorded and no part of the
+    fingerprint: each way's vectors have a cosine of at least 0.999 to the reference's (fp32, decoded exactly), so they
+    may stand in one collection. A collection's record says how its first ones were made.
+    """
 
     name: str  #: torchvision's name.
     weights: str  #: torchvision's name for them, a file's name, or `untrained`.
     trained: bool  #: False for the seeded network that knows no concepts.
     fingerprint: str  #: Hex digest over architecture, weights and preprocessing version.
     dim: int  #: Length of a vector.
+    decode: Literal["fast", "exact"] = "exact"  #: As in the setting. Records from before there was one are exact.
+    precision: str | None = None  #: `fp32`, `fp16`, `bf16` or `int8`; None in records from before it was kept.
+    engine: str | None = None  #: `torch` or `openvino`, likewise.
 
 
 class Collection(Record):

@@ -26,7 +26,7 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """The number format it computes in: `fp32`, `fp16` or `bf16`."""
+        """The number format it computes in: `fp32`, `fp16`, `bf16` or `int8`."""
 
     @property
     def batch_images(self) -> int:

@@ -88,6 +88,8 @@ def _engine(settings: Settings, hardware: Hardware, device: str) -> tuple[Engine
 
 def _precision(settings: Settings, hardware: Hardware, engine: EngineKind, device: str) -> tuple[Precision, str]:
     wanted = settings.precision
+    if wanted is Precision.INT8:
+        return _int8(hardware, engine)
     if device != "cpu":
         return (Precision.FP16, "") if wanted is Precision.AUTO else (wanted, f"{wanted} was asked for")
     if wanted is Precision.FP16:
@@ -103,3 +105,17 @@ def _precision(settings: Settings, hardware: Hardware, engine: EngineKind, devic
     if hardware.computes_bf16:
         return Precision.BF16, "the processor computes in bf16"
     return Precision.FP32, "the processor does not compute in bf16"
+
+
+def _int8(hardware: Hardware, engine: EngineKind) -> tuple[Precision, str]:
+    """Grant int8, which is never chosen here: its vectors are no longer the reference's to a cosine of 0.999."""
+    if engine is not EngineKind.OPENVINO:
+        raise SetupError(
+            "LOOKALIKE_PRECISION is `int8`, which is for OpenVINO on a CPU. "
+            "Set LOOKALIKE_DEVICE=cpu and install it with: pip install 'lookalike[openvino]', or set it to `auto`."
+        )
+    if not hardware.computes_int8:
+        raise SetupError(
+            f"LOOKALIKE_PRECISION is `int8`, but {hardware.cpu} has no instructions for it. Set it to `auto` or `fp32`."
+        )
+    return Precision.INT8, "int8 was asked for"

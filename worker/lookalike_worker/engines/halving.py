@@ -38,6 +38,14 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
 
 
+def fitting_batch(free_bytes: int, bytes_per_image: float, *, least: int, most: int) -> int:
+    """Return the largest batch, from the least by doubling, for half of the free memory: a worker is seldom alone."""
+    batch = least
+    while 2 * batch <= most and 2 * batch * bytes_per_image <= free_bytes / 2:
+        batch *= 2
+    return batch
+
+
 class Halving:
     """An engine that halves its batches instead of running out of memory."""
 

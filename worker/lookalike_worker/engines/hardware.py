@@ -7,12 +7,14 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 #: Device files that a machine with a GPU has: NVIDIA's, the same under WSL, and AMD's, which torch also calls CUDA.
 _GPU_FILES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 #: What /proc/cpuinfo calls arithmetic in bf16: AVX-512's, AMX', and Arm's.
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+#: What it calls sums of products of 8 bits. Without them int8 is slower, and may overflow.
+_INT8_FLAGS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"})
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
@@ -25,6 +27,7 @@ class Hardware:
     cores: int  #: Those this process may use.
     computes_bf16: bool  #: Whether the processor has instructions for it.
     has_openvino: bool  #: Whether it is installed.
+    computes_int8: bool = False  #: Whether the processor has instructions for it.
     cuda: tuple[str, ...] = ()  #: Product names of the GPUs that torch can use.
     no_cuda_because: str = "this machine shows no GPU"  #: Where `cuda` is empty.
 
@@ -36,11 +39,12 @@ def look(*, for_gpus: bool = True) -> Hardware:
     because = Hardware.no_cuda_because
     if for_gpus and any(Path(file).exists() for file in _GPU_FILES):
         gpus, because = _cuda_devices()
-    flags = facts.get("flags") or facts.get("Features") or ""
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
     return Hardware(
         cpu=facts.get("model name") or platform.processor() or platform.machine(),
         cores=usable_cores(),
-        computes_bf16=not _BF16_FLAGS.isdisjoint(flags.split()),
+        computes_bf16=not _BF16_FLAGS.isdisjoint(flags),
+        computes_int8=not _INT8_FLAGS.isdisjoint(flags),
         has_openvino=importlib.util.find_spec("openvino") is not None,
         cuda=gpus,
         no_cuda_because=because,
@@ -74,7 +78,13 @@ def _cuda_devices() -> tuple[tuple[str, ...], str]:
     import torch
 
     if torch.cuda.is_available():
-        return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())), ""
+        return tuple(_product(torch.cuda.get_device_properties(i)) for i in range(torch.cuda.device_count())), ""
     if torch.version.cuda is None and torch.version.hip is None:
         return (), "there is a GPU, but this torch is built without CUDA"
     return (), "there is a GPU, but torch cannot use it, which is often an old driver"
+
+
+def _product(properties: Any) -> str:
+    """Name a GPU as `nvidia-smi -L` does: `cuda:0` is another one for each worker that is shown one GPU only."""
+    uuid = getattr(properties, "uuid", None)
+    return f"{properties.name}, GPU-{str(uuid)[:8]}" if uuid else str(properties.name)

@@ -1,9 +1,9 @@
 """The OpenVINO engine: the fastest on CPUs, and it needs no torch once the network is converted.
 
-It keeps two compiled forms of one network. A lone search gets all cores for its one image. An ingest's batches go
-several at a time through streams of a few cores each, which loses less to threads waiting for each other; that form
-is compiled when the first full round comes, so that a search worker seldom pays for it. The figures are in
-docs/decisions/0001-engines.md.
+It keeps up to three compiled forms of one network. A lone image gets all cores. A few are embedded side by side, each
+in a stream of a few cores, which loses less to threads waiting for each other. Full rounds go through as many streams
+several images at a time, so that the weights are read less often; that form is compiled when the first round comes,
+since a search worker seldom needs it. The figures are in docs/decisions/0011-speed-of-engines.md.
 """
 
 from pathlib import Path
@@ -18,9 +18,8 @@ from lookalike_worker.engines import Pixels, Vectors
 from lookalike_worker.engines.choose import Choice
 from lookalike_worker.engines.hardware import Hardware
 
-_STREAM_IMAGES: Final = 4  #: Images per stream and request; more is no faster, and makes a round longer.
+_ROUND_IMAGES: Final = 4  #: Images per stream and request of a full round; more is no faster, and makes it longer.
 _MAX_STREAMS: Final = 8  #: A machine with more cores than this gives each stream several.
-_HINTS: Final = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 
 
 class OpenVINOEngine:
@@ -29,13 +28,13 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(self, model_file: Path, choice: Choice, hardware: Hardware, *, batch_images: int = 0) -> None:
-        """Compile the network that `convert` saved. 0 for `batch_images` takes a fitting one."""
+        """Compile the network that `convert` saved, and run it. 0 for `batch_images` takes a fitting one."""
         self.device = f"{choice.device} ({hardware.cpu})"
         self.precision = choice.precision.value
         self._model_file = model_file
         self._core = ov.Core()
         self._properties = {
-            "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
+            "INFERENCE_PRECISION_HINT": _hint(choice.precision, hardware),
             "INFERENCE_NUM_THREADS": hardware.cores,
             # A search worker and an ingest worker share the cores; pinned threads would meet on the same ones.
             "ENABLE_CPU_PINNING": False,
@@ -44,21 +43,25 @@ class OpenVINOEngine:
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
             raise SetupError(f"OpenVINO does not compute in bf16 on {hardware.cpu}. Set LOOKALIKE_PRECISION=fp32.")
-        self._single = self._compile(1, {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}).create_infer_request()
+        self._lone = self._compile(1, {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}).create_infer_request()
         self._dim = self._one(np.zeros((1, 224, 224, 3), np.uint8)).shape[1]
-        self._queue: ov.AsyncInferQueue | None = None
         self._streams = min(hardware.cores, _MAX_STREAMS)
-        self._round = self._streams * _STREAM_IMAGES
-        self.batch_images = batch_images or 2 * self._round
+        self._queues: dict[int, ov.AsyncInferQueue] = {}  # By the images of one request.
+        if self._streams > 1:  # Two searches come together at any time, and should not wait for a compiler.
+            self._embed_streamed(1, np.zeros((1, 224, 224, 3), np.uint8), np.empty((1, self._dim), np.float32))
+        self.batch_images = batch_images or 2 * self._streams * _ROUND_IMAGES
 
     def embed(self, images: Pixels) -> Vectors:
         """Embed a batch; see `Engine`."""
+        images = np.ascontiguousarray(images)
         vectors = np.empty((len(images), self._dim), np.float32)
-        begin = len(images) // self._round * self._round
-        if begin:
-            self._embed_rounds(np.ascontiguousarray(images[:begin]), vectors)
-        # What does not fill a round is soonest done one by one, each on all cores.
-        for index in range(begin, len(images)):
+        rounds, waves = divide(len(images), self._streams)
+        if rounds:
+            self._embed_streamed(_ROUND_IMAGES, images[:rounds], vectors[:rounds])
+        if waves:
+            streamed = slice(rounds, rounds + waves)
+            self._embed_streamed(1, images[streamed], vectors[streamed])
+        for index in range(rounds + waves, len(images)):
             vectors[index : index + 1] = self._one(images[index : index + 1])
         return vectors
 
@@ -68,20 +71,37 @@ class OpenVINOEngine:
         return self._core.compile_model(model, "CPU", {**self._properties, **properties})
 
     def _one(self, image: Pixels) -> Vectors:
-        self._single.infer([np.ascontiguousarray(image)], share_inputs=True)
-        result: Vectors = self._single.get_output_tensor(0).data
+        self._lone.infer([image], share_inputs=True)
+        result: Vectors = self._lone.get_output_tensor(0).data
         return result
 
-    def _embed_rounds(self, images: Pixels, vectors: Vectors) -> None:
-        """Embed whole rounds of all streams into the first of `vectors`."""
-        if self._queue is None:
-            compiled = self._compile(_STREAM_IMAGES, {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self._streams})
-            self._queue = ov.AsyncInferQueue(compiled, self._streams)
+    def _embed_streamed(self, per_request: int, images: Pixels, vectors: Vectors) -> None:
+        """Embed images, so many in each request as divide them, in all streams at once."""
+        if per_request not in self._queues:
+            throughput = {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self._streams}
+            self._queues[per_request] = ov.AsyncInferQueue(self._compile(per_request, throughput), self._streams)
+        queue = self._queues[per_request]
 
         def keep(request: ov.InferRequest, begin: int) -> None:
-            vectors[begin : begin + _STREAM_IMAGES] = request.get_output_tensor(0).data
+            vectors[begin : begin + per_request] = request.get_output_tensor(0).data
 
-        self._queue.set_callback(keep)
-        for begin in range(0, len(images), _STREAM_IMAGES):
-            self._queue.start_async([images[begin : begin + _STREAM_IMAGES]], begin, share_inputs=True)
-        self._queue.wait_all()
+        queue.set_callback(keep)
+        for begin in range(0, len(images), per_request):
+            queue.start_async([images[begin : begin + per_request]], begin, share_inputs=True)
+        queue.wait_all()
+
+
+def divide(images: int, streams: int) -> tuple[int, int]:
+    """Say how many of a batch go in full rounds, and how many of the others side by side; the rest goes one by one."""
+    rest = images % (streams * _ROUND_IMAGES)
+    if streams == 1:
+        return images - rest, 0
+    # A wave that leaves half of the streams idle takes as long as its images do one by one on all cores, or longer.
+    last = rest % streams
+    return images - rest, rest if 2 * last > streams else rest - last
+
+
+def _hint(precision: Precision, hardware: Hardware) -> str:
+    """What the layers compute in that are not in integers."""
+    integers = precision is Precision.INT8
+    return "bf16" if precision is Precision.BF16 or (integers and hardware.computes_bf16) else "f32"

@@ -13,10 +13,12 @@ from torch import nn
 from lookalike.settings import Precision
 from lookalike_worker.engines import Pixels, Vectors
 from lookalike_worker.engines.choose import Choice
+from lookalike_worker.engines.halving import fitting_batch
 from lookalike_worker.engines.hardware import Hardware
 from lookalike_worker.network import MEAN, STD
 
-_CUDA_BATCH: Final = 64  #: Keeps a GPU busy, and is short enough that a search beside an ingest does not wait long.
+_CUDA_BATCH: Final = 128  #: Keeps a GPU busy, and is short enough that a search beside an ingest does not wait long.
+_CUDA_LEAST: Final = 8
 _CPU_BATCH: Final = 8  #: Larger ones are no faster on a CPU, and only take memory.
 _DTYPES: Final = {Precision.FP32: torch.float32, Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
 
@@ -42,8 +44,11 @@ class TorchEngine:
         # A pixel's value is 0..255 here, so the 255 that the reference divides by is part of these.
         self._mean = torch.tensor(MEAN, device=self._device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(STD, device=self._device).view(1, 3, 1, 1) * 255.0
-        self.batch_images = batch_images or (_CUDA_BATCH if self._on_gpu else _CPU_BATCH)
+        self.batch_images = batch_images or (_CUDA_LEAST if self._on_gpu else _CPU_BATCH)
         self._dim = self.embed(np.zeros((1, 224, 224, 3), np.uint8)).shape[1]
+        if self._on_gpu and not batch_images:
+            free_bytes, _ = torch.cuda.mem_get_info(self._device)
+            self.batch_images = fitting_batch(free_bytes, self._bytes_per_image(), least=_CUDA_LEAST, most=_CUDA_BATCH)
 
     def embed(self, images: Pixels) -> Vectors:
         """Embed a batch; see `Engine`. Raises `torch.OutOfMemoryError`, which `Halving` answers."""
@@ -70,6 +75,15 @@ class TorchEngine:
         vectors: torch.Tensor = self._network(((planes - self._mean) / self._std).to(self._dtype))
         result: Vectors = vectors[: len(batch)].float().cpu().numpy()
         return result
+
+    def _bytes_per_image(self) -> float:
+        """Measure the GPU memory that an image of a batch takes on its way."""
+        pixels = np.zeros((_CUDA_LEAST, 224, 224, 3), np.uint8)
+        self._forward(pixels)  # The first one of a shape also takes what the search for kernels needs.
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._forward(pixels)
+        return (torch.cuda.max_memory_allocated(self._device) - before) / _CUDA_LEAST
 
     def _shape(self, images: int) -> int:
         """Return the smallest shape that holds this many: 1, or the full batch halved until it is 8."""
