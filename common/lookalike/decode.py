@@ -1,5 +1,9 @@
 """Decode: bytes of an image in, an upright RGB picture out, and the network's input from that. Pillow only, no files.
 
+There are two ways to the network's input. The exact one is `decode`, then `resize_and_crop`: pixel for pixel what the
+tutorial's script makes. The fast one is `decode_reduced`, then `cut`: only as much is decoded, converted and resized as
+the network's input needs, and the small square is turned upright instead of the picture.
+
 Runs in the decoder's child process, because a hostile image may crash or hang Pillow's C code; nothing here guards
 against that. `PREPROCESSING_VERSION` is part of every collection's model fingerprint: whatever changes a pixel of what
 `preprocess` returns, for any image, has to change it.
@@ -49,6 +53,8 @@ _UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+_MIRRORED_ACROSS: Final = frozenset({2, 3, 7, 8})  # Their stored left is right or, turned sideways, below.
+_MIRRORED_DOWN: Final = frozenset({3, 4, 6, 7})
 #: Where a PNG can say how it is turned. Looking for these spares decoding it, which Pillow does to find out.
 _PNG_ORIENTATION_MARKS: Final = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -73,6 +79,15 @@ _BROKEN: Final = (
 _MAX_RESIZED_PIXELS: Final = 64 * RESIZE_SIZE * RESIZE_SIZE
 
 
+#: How far the fast way reduces a JPEG, and what has to be left of its shorter side then. With 256 left, and at an
+#: eighth, sharp textures come out too far from the reference: docs/decisions/0009-decoding.md.
+_REDUCTIONS: Final = ((4, 400), (2, 320))
+#: From this many times the input's size on, the fast way first averages whole squares of pixels.
+_REDUCING_GAP: Final = 2.0
+
+_Box = tuple[float, float, float, float]  # Left, top, right, bottom.
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Which images are decoded at all, as in the settings of the same names."""
@@ -87,6 +102,17 @@ class Header:
 
     format: str  #: One of `FORMATS`.
     width: int  #: Pixels, after EXIF orientation.
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduced:
+    """An image decoded as far as the network's input needs it."""
+
+    image: Image.Image  #: RGB, as it is stored: not turned upright.
+    factor: int  #: How many times smaller than the whole it is: 1, 2 or 4.
+    orientation: int  #: EXIF's: 1 is upright.
+    width: int  #: Pixels of the whole image, after EXIF orientation.
     height: int
 
 
@@ -117,6 +143,25 @@ def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Im
             upright = upright.transpose(turn)
     upright.info = {}
     return upright
+
+
+def decode_reduced(data: bytes, limits: Limits) -> Reduced:
+    """Decode an image's first frame for `cut`, a JPEG at a half or a quarter of its size where that will do.
+
+    Raises as `decode` does.
+    """
+    with _open(data, limits) as image:
+        width, height = image.size
+        factor = next((times for times, left in _REDUCTIONS if min(width, height) >= times * left), 1)
+        if image.draft(None, (width // factor, height // factor)) is None:
+            factor = 1  # Only JPEG's decoder can do it.
+        image.load()
+        orientation = _orientation(image, data)
+        if orientation in _SIDEWAYS:
+            width, height = height, width
+        flat = to_rgb(image)
+    flat.info = {}
+    return Reduced(image=flat, factor=factor, orientation=orientation, width=width, height=height)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -150,18 +195,46 @@ def resize_and_crop(image: Image.Image) -> Image.Image:
 
     Sizes and offsets are rounded as torchvision's `_compute_resized_output_size` and `center_crop` round them.
     """
-    width, height = image.size
-    longer = int(RESIZE_SIZE * max(width, height) / min(width, height))
-    resized = (RESIZE_SIZE, longer) if width <= height else (longer, RESIZE_SIZE)
-    left, top = (round((side - INPUT_SIZE) / 2.0) for side in resized)
-    box = (left, top, left + INPUT_SIZE, top + INPUT_SIZE)
+    resized, box = _resized_and_box(*image.size)
     if resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
-        x, y = width / resized[0], height / resized[1]
-        source = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+        source = _source(*image.size)
         return image.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR, box=source)
     if image.size != resized:
         image = image.resize(resized, Image.Resampling.BILINEAR)
     return image.crop(box)
+
+
+def cut(reduced: Reduced) -> Image.Image:
+    """Return the network's input, 224 x 224, RGB and upright: resized from the part of the picture that it shows."""
+    left, top, right, bottom = _source(reduced.width, reduced.height)
+    width, height = reduced.width, reduced.height
+    if reduced.orientation in _SIDEWAYS:
+        left, top, right, bottom, width, height = top, left, bottom, right, height, width
+    if reduced.orientation in _MIRRORED_ACROSS:
+        left, right = width - right, width - left
+    if reduced.orientation in _MIRRORED_DOWN:
+        top, bottom = height - bottom, height - top
+    box = (left / reduced.factor, top / reduced.factor, right / reduced.factor, bottom / reduced.factor)
+    square = reduced.image.resize(
+        (INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR, box=box, reducing_gap=_REDUCING_GAP
+    )
+    turn = _UPRIGHT.get(reduced.orientation)
+    return square if turn is None else square.transpose(turn)
+
+
+def _resized_and_box(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Return an upright image's size with a shorter side of 256, and which part of that the network sees."""
+    longer = int(RESIZE_SIZE * max(width, height) / min(width, height))
+    resized = (RESIZE_SIZE, longer) if width <= height else (longer, RESIZE_SIZE)
+    left, top = (round((side - INPUT_SIZE) / 2.0) for side in resized)
+    return resized, (left, top, left + INPUT_SIZE, top + INPUT_SIZE)
+
+
+def _source(width: int, height: int) -> _Box:
+    """Return which part of an upright image, in its own pixels, the network sees."""
+    resized, box = _resized_and_box(width, height)
+    x, y = width / resized[0], height / resized[1]
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
 def thumbnail(image: Image.Image, longer_side_px: int) -> bytes:

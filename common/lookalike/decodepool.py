@@ -1,46 +1,37 @@
 """The decode pool: images in, pixels out, in child processes, so that a hostile file costs itself and nothing else.
 
-A child is a plain `python -m lookalike.decoder_child`: no fork of a process that holds a model or a connection, no
-pickle, no re-import of the caller's main module. A child that crashes or hangs is replaced, and only the file it was at
-is lost. Safe to call from many threads. Knows nothing of jobs.
+Each child (`lookalike.decoder_process`) is driven by a thread of this process. One that crashes or hangs is replaced,
+and only the file it was at is lost. While much waits, a child is told of its next image before it is done with the
+last, so that it need not wait for this process's threads. Safe to call from many threads. Knows nothing of jobs.
 """
 
-import json
-import mmap
 import os
-import queue
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.decode import INPUT_SIZE
-from lookalike.decoder_child import PIXEL_BYTES, READY, DecoderConfig
-from lookalike.errors import DecoderCrashed, DecodeTimeout, SetupError, error_classes
+from lookalike.decoder_child import SLOTS, DecoderConfig
+from lookalike.decoder_process import CHILD_COMMAND, Answer, DecoderProcess
+from lookalike.errors import SetupError
+from lookalike.settings import Decoding
 
 if TYPE_CHECKING:
     from lookalike.settings import Settings
 
 T = TypeVar("T")
 
-#: -P: the current folder, which anybody may have filled with modules, stays out of the import path.
-CHILD_COMMAND: Final = (sys.executable, "-P", "-m", "lookalike.decoder_child")
-
 _MAX_AUTO_PROCESSES: Final = 8
-_START_TIMEOUT_S: Final = 60.0  # It takes a fifth of a second; a machine that swaps may take long.
-#: A terminal's Ctrl-C goes to its whole process group. Children end with their parent, not before it.
-_KEPT_FROM_CHILDREN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +46,8 @@ class Decoded:
     height: int
     pixels: NDArray[np.uint8]  #: (224, 224, 3), RGB.
     read_ms: float = 0.0  #: What the decoder's time went to.
-    decode_ms: float = 0.0
+    decode_ms: float = 0.0  #: Resizing included.
+    resize_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +64,13 @@ class Probe:
     read_ms: float = field(default=0.0, compare=False)
 
 
+@dataclass(frozen=True, eq=False)
+class _Task:
+    request: dict[str, Any]
+    result: Callable[[Answer], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
 class DecodePool:
     """A number of decoder processes, started when they are first needed, each driven by a thread of this process.
 
@@ -83,8 +82,9 @@ class DecodePool:
     ) -> None:
         """Take `processes` children, `decode_processes` of the settings where None; 0 is one per core, 8 at most."""
         wanted = settings.decode_processes if processes is None else processes
-        count = wanted or min(_MAX_AUTO_PROCESSES, _cores())
-        config = DecoderConfig(
+        self._most = wanted or min(_MAX_AUTO_PROCESSES, _cores())
+        self._command = command
+        self._config = DecoderConfig(
             roots=tuple(str(root) for root in settings.roots),
             uploads_dir=str(settings.uploads_dir),
             max_file_bytes=settings.max_file_bytes,
@@ -92,14 +92,15 @@ class DecodePool:
             min_side_px=settings.min_side_px,
             timeout_s=settings.decode_timeout_s,
             memory_bytes=settings.decode_memory_bytes,
+            exact=settings.decode is Decoding.EXACT,
         )
         self._thumbnail_px = settings.thumbnail_px
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decode")
+        self._lock = threading.Lock()  # Held for what follows.
+        self._waiting: deque[_Task] = deque()  # Empty while a driver is idle.
+        self._drivers: list[_Driver] = []
         # Last in, first out: as few children are started, and stay in the processor's caches, as there is work for.
-        self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
-        self._children = [_Child(command, config) for _ in range(count)]
-        for child in self._children:
-            self._idle.put(child)
+        self._idle: list[_Driver] = []
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -110,10 +111,13 @@ class DecodePool:
         self.close()
 
     def decode(self, uri: str) -> Future[Decoded]:
-        """Read and decode an image into the network's input."""
-        return self._submit(
-            {"task": "decode", "uri": uri}, lambda answer: Decoded(uri=uri, pixels=answer.pixels(), **answer.facts)
-        )
+        """Read and decode an image into the network's input, the way that `decode` of the settings names."""
+
+        def result(answer: Answer) -> Decoded:
+            pixels = np.frombuffer(answer.pixels(), dtype=np.uint8).reshape(INPUT_SIZE, INPUT_SIZE, 3)
+            return Decoded(uri=uri, pixels=pixels, **answer.facts)
+
+        return self._submit({"task": "decode", "uri": uri}, result)
 
     def probe(self, uri: str) -> Future[Probe]:
         """Read an image's file and header only; finds what is wrong with either."""
@@ -126,134 +130,119 @@ class DecodePool:
 
     def close(self) -> None:
         """Drop what waits, let what runs end (within its time limit), and end all children."""
-        self._threads.shutdown(cancel_futures=True)
-        for child in self._children:
-            child.stop()
+        with self._lock:
+            self._closed = True
+            dropped, self._waiting = self._waiting, deque()
+            idle, self._idle = self._idle, []
+        for task in dropped:
+            task.future.cancel()
+        for driver in idle:
+            driver.inbox.put(None)
+        for driver in self._drivers:
+            driver.join()
 
-    def _submit(self, request: dict[str, Any], result: "Callable[[_Answer], T]") -> Future[T]:
-        def run() -> T:
-            child = self._idle.get()
-            try:
-                return result(child.ask(request))
-            finally:
-                self._idle.put(child)
-
-        return self._threads.submit(run)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    facts: dict[str, Any]
-    payload: bytes
-    shared: mmap.mmap
-
-    def pixels(self) -> NDArray[np.uint8]:
-        """Copy the pixels out, before the child is asked again."""
-        flat = np.frombuffer(bytearray(self.shared), dtype=np.uint8)
-        return flat.reshape(INPUT_SIZE, INPUT_SIZE, 3)
-
-
-@dataclass(frozen=True)
-class _Process:
-    """A running child, its socket and its shared memory."""
-
-    popen: subprocess.Popen[bytes]
-    channel: "Connection[Any, Any]"
-    shared: mmap.mmap
-
-    def end(self) -> None:
-        # It holds nothing that could be lost, and may be hanging: no need to ask it.
-        self.popen.kill()
-        self.popen.wait()
-        self.channel.close()
-        self.shared.close()
-
-
-class _Child:
-    """A place for one decoder process, filled anew when the process dies. Used by one thread at a time."""
-
-    def __init__(self, command: Sequence[str], config: DecoderConfig) -> None:
-        self._command = command
-        self._config = config
-        self._process: _Process | None = None
-
-    def ask(self, request: dict[str, Any]) -> _Answer:
-        """Have one request answered, or raise what went wrong with it."""
-        process = self._sent(json.dumps(request).encode())
-        try:
-            if not process.channel.poll(self._config.timeout_s):
-                self.stop()
-                raise DecodeTimeout
-            reply, payload = json.loads(process.channel.recv_bytes()), process.channel.recv_bytes()
-        except (EOFError, OSError) as error:
-            self.stop()
-            raise DecoderCrashed from error
-        if "error" in reply:
-            raise error_classes()[reply["error"]](reply["message"])
-        return _Answer(reply["facts"], payload, process.shared)
-
-    def stop(self) -> None:
-        """End the process; the next request starts another."""
-        process, self._process = self._process, None
-        if process:
-            process.end()
-
-    def _sent(self, message: bytes) -> _Process:
-        if self._process:
-            try:
-                self._process.channel.send_bytes(message)
-            except OSError:
-                # It died while it was idle, which is no fault of this image: say, the kernel was short of memory.
-                self.stop()
+    def _submit(self, request: dict[str, Any], result: Callable[[Answer], T]) -> Future[T]:
+        task = _Task(request, result)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("The decode pool is closed.")
+            if self._idle:
+                self._idle.pop().inbox.put(task)
             else:
-                return self._process
-        self._process = _start(self._command, self._config)
-        self._process.channel.send_bytes(message)
-        return self._process
+                self._waiting.append(task)
+                if len(self._drivers) < self._most:
+                    driver = _Driver(self._take, self._command, self._config)
+                    self._drivers.append(driver)
+                    driver.start()
+        return task.future
+
+    def _take(self, driver: "_Driver") -> _Task | None:
+        """Return the next task, if there is one for this driver; else one may come into its inbox, or None to end.
+
+        A driver that has a task under way gets another only while more wait than there are children, so that a few
+        images are not lined up behind a slow one while another child has nothing to do.
+        """
+        with self._lock:
+            if len(self._waiting) > (self._most if driver.is_busy else 0):
+                return self._waiting.popleft()
+            if not driver.is_busy:
+                if self._closed:
+                    driver.inbox.put(None)
+                else:
+                    self._idle.append(driver)
+        return None
 
 
-def _start(command: Sequence[str], config: DecoderConfig) -> _Process:
-    reason: Exception | None = None
-    try:
-        process = _spawn(command)
-    except OSError as error:
-        raise SetupError(f"The image decoder cannot be started: {error.strerror}.") from error
-    try:
-        process.channel.send_bytes(json.dumps(asdict(config)).encode())
-        if process.channel.poll(_START_TIMEOUT_S) and process.channel.recv_bytes() == READY:
-            return process
-    except (EOFError, OSError) as error:
-        reason = error
-    process.end()
-    raise SetupError("The image decoder does not start. What it says of that is on the standard error.") from reason
+class _Driver(threading.Thread):
+    """Keeps one child at work, and replaces it when it dies."""
 
+    def __init__(
+        self, take: Callable[["_Driver"], _Task | None], command: Sequence[str], config: DecoderConfig
+    ) -> None:
+        # A process that ends without closing its pool does not wait for its images.
+        super().__init__(name="decode", daemon=True)
+        self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
+        self._take = take
+        self._child = DecoderProcess(command, config)
+        self._under_way: deque[_Task] = deque()  # The child is at the first of them.
 
-def _spawn(command: Sequence[str]) -> _Process:
-    with ExitStack() as opened:
-        ours, theirs = (opened.enter_context(end) for end in socket.socketpair())
-        memory = opened.enter_context(_anonymous_file(PIXEL_BYTES))
-        # Children inherit the mask of blocked signals, and keep it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _KEPT_FROM_CHILDREN)
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has tasks under way. Only for its own thread."""
+        return bool(self._under_way)
+
+    def run(self) -> None:
+        """Drive the child until None comes into the inbox."""
+        deliver: Callable[[], None] | None = None
+        while True:
+            while len(self._under_way) < SLOTS and (task := self._take(self)):
+                self._begin(task)
+            # Only now, so that who asks for the next image upon it finds this driver idle.
+            if deliver:
+                deliver()
+                deliver = None
+            if not self._under_way:
+                last = self.inbox.get()
+                if last is None:
+                    break
+                self._begin(last)
+            if self._under_way:
+                deliver = self._finish()
+        self._child.stop()
+
+    def _begin(self, task: _Task) -> None:
+        if not task.future.set_running_or_notify_cancel():
+            return
         try:
-            popen = subprocess.Popen(  # noqa: S603 - the command is this package's own
-                [*command, str(theirs.fileno()), str(memory.fileno())],
-                pass_fds=(theirs.fileno(), memory.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return _Process(popen, Connection(ours.detach()), mmap.mmap(memory.fileno(), PIXEL_BYTES))
+            self._child.send(task.request, is_idle=not self._under_way)
+        except SetupError as error:
+            task.future.set_exception(error)
+        else:
+            self._under_way.append(task)
 
+    def _finish(self) -> Callable[[], None]:
+        """Wait for what becomes of the first task under way; returns what tells of it."""
+        task = self._under_way[0]
+        try:
+            result = task.result(self._child.receive())
+            outcome = partial(task.future.set_result, result)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the task is told
+            outcome = partial(task.future.set_exception, error)
+        self._under_way.popleft()
+        if not self._child.is_running:
+            self._begin_again()
+        return outcome
 
-def _anonymous_file(size: int) -> IO[bytes]:
-    file: IO[bytes]
-    if sys.platform == "linux":
-        file = os.fdopen(os.memfd_create("lookalike"), "r+b")
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.truncate(size)
-    return file
+    def _begin_again(self) -> None:
+        """Give another child what the one that died had been asked for and was not at."""
+        tasks, self._under_way = self._under_way, deque()
+        for task in tasks:
+            try:
+                self._child.send(task.request, is_idle=not self._under_way)
+            except SetupError as error:
+                task.future.set_exception(error)
+            else:
+                self._under_way.append(task)
 
 
 def _cores() -> int:

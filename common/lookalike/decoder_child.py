@@ -1,8 +1,8 @@
 """The decoder's child process: reads and decodes one image at a time, and may die of it.
 
-Started by `lookalike.decodepool` as `python -m lookalike.decoder_child SOCKET MEMORY`, two file descriptors. Over the
-socket go JSON requests and replies, over the shared memory the pixels. It ends when its parent's end of the socket
-closes, whatever became of the parent. Imports as little as it can: it is started anew after every crash.
+Started as `python -m lookalike.decoder_child SOCKET MEMORY`, two file descriptors. Over the socket go JSON requests and
+replies, over the shared memory the pixels, each into the slot that its request names. It ends when its parent's end of
+the socket closes, whatever became of the parent. Imports as little as it can: it is started anew after every crash.
 """
 
 import hashlib
@@ -10,23 +10,40 @@ import json
 import mmap
 import resource
 import signal
+import socket
+import struct
 import sys
 import time
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
-from lookalike.decode import INPUT_SIZE, Limits, decode, read_header, resize_and_crop, thumbnail
+from lookalike.decode import (
+    INPUT_SIZE,
+    Limits,
+    Reduced,
+    cut,
+    decode,
+    decode_reduced,
+    read_header,
+    resize_and_crop,
+    thumbnail,
+)
 from lookalike.errors import DecodeOutOfMemory, ImageError
 from lookalike.roots import Roots
 from lookalike.sources import Sources
 from lookalike.uploads import UploadStore
 
+#: Blocks of up to 16 MiB that Pillow keeps for its next image. Without them each image's memory is taken from the
+#: kernel anew, page by page, which costs as much as resizing does.
+_KEPT_BLOCKS: Final = 4
 PIXEL_BYTES: Final = INPUT_SIZE * INPUT_SIZE * 3
-READY: Final = b"ready"
+SLOTS: Final = 2  #: Images' room in the shared memory: for one that is decoded, and one asked for meanwhile.
+READY: Final = {"ready": True}  #: A child's first message.
+
+_HEAD: Final = struct.Struct("!II")  # How many bytes of JSON follow, and how many of payload.
 
 #: How much later than its parent's time limit a child ends by itself: only an orphan gets there.
 _ORPHAN_SLACK_S: Final = 5.0
@@ -45,18 +62,55 @@ class DecoderConfig:
     min_side_px: int
     timeout_s: float
     memory_bytes: int
+    exact: bool  #: Whether the network's input is decoded pixel for pixel, and not the fast way.
+
+
+class Channel:
+    """Messages over one end of a socket: a JSON object, and bytes that belong to it."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._incoming = end.makefile("rb")
+
+    def send(self, message: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a message; raises OSError where the other end is closed."""
+        text = json.dumps(message).encode()
+        self._end.sendall(_HEAD.pack(len(text), len(payload)) + text + payload)
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        """Wait for a message; raises EOFError at the end, TimeoutError as the socket is set, and other OSErrors."""
+        text_bytes, payload_bytes = _HEAD.unpack(self._read(_HEAD.size))
+        message: dict[str, Any] = json.loads(self._read(text_bytes))
+        return message, self._read(payload_bytes)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._incoming.close()
+        self._end.close()
+
+    def _read(self, size: int) -> bytes:
+        data = self._incoming.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
 
 
 class Decoder:
     """Answers requests. Tests derive from it to crash, hang and run out of memory on purpose."""
 
-    def __init__(self, config: DecoderConfig, pixels: mmap.mmap) -> None:
+    def __init__(self, config: DecoderConfig, shared: memoryview) -> None:
         # A child only reads uploads, so the space that has to stay free is no concern of its store.
         uploads = UploadStore(Path(config.uploads_dir), min_free_bytes=0, max_file_bytes=config.max_file_bytes)
         self._sources = Sources(Roots([Path(root) for root in config.roots]), uploads)
         self._max_file_bytes = config.max_file_bytes
         self._limits = Limits(max_pixels=config.max_pixels, min_side_px=config.min_side_px)
-        self._pixels = pixels
+        self._exact = config.exact
+        self._shared = shared
+        self._pixels = shared[:PIXEL_BYTES]
+
+    def use_slot(self, slot: int) -> None:
+        """Have the pixels of the next image written there."""
+        self._pixels = self._shared[slot * PIXEL_BYTES : (slot + 1) * PIXEL_BYTES]
 
     def answer(self, request: dict[str, Any]) -> Reply:
         """Read the image `uri` and do `task` with it: `decode`, `probe` or `thumbnail`. Raises `ImageError`."""
@@ -74,28 +128,36 @@ class Decoder:
             # Twice the size asked for is left to the resampling, so that the fast decode does not show.
             image = decode(data, self._limits, at_least_px=2 * longer_side_px)
             return facts, thumbnail(image, longer_side_px)
-        image = decode(data, self._limits)
-        self._pixels[:] = resize_and_crop(image).tobytes()
+        facts |= self._decode(data)
         facts["decode_ms"] = 1000 * (time.monotonic() - read_s)
-        return facts | {"width": image.width, "height": image.height}, b""
+        return facts, b""
+
+    def _decode(self, data: bytes) -> dict[str, Any]:
+        """Leave the network's input in the shared memory; returns the whole image's size, and what resizing took."""
+        image: Image.Image | Reduced = decode(data, self._limits) if self._exact else decode_reduced(data, self._limits)
+        decoded_s = time.monotonic()
+        square = cut(image) if isinstance(image, Reduced) else resize_and_crop(image)
+        self._pixels[:] = square.tobytes()
+        resize_ms = 1000 * (time.monotonic() - decoded_s)
+        return {"width": image.width, "height": image.height, "resize_ms": resize_ms}
 
 
 def serve(decoder: type[Decoder] = Decoder) -> None:
     """Run a child process until its parent hangs up."""
-    channel: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    config = DecoderConfig(**json.loads(channel.recv_bytes()))
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    config = DecoderConfig(**channel.receive()[0])
     _limit(config)
-    worker = decoder(config, mmap.mmap(int(sys.argv[2]), PIXEL_BYTES))
+    worker = decoder(config, memoryview(mmap.mmap(int(sys.argv[2]), SLOTS * PIXEL_BYTES)))
     try:
-        channel.send_bytes(READY)
+        channel.send(READY)
         while True:
-            request = json.loads(channel.recv_bytes())
+            request, _ = channel.receive()
             # The default action of the signal ends the process, in C code that hangs as well.
             signal.setitimer(signal.ITIMER_REAL, config.timeout_s + _ORPHAN_SLACK_S)
+            worker.use_slot(request["slot"])
             facts, payload = _reply(worker, request)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            channel.send_bytes(json.dumps(facts).encode())
-            channel.send_bytes(payload)
+            channel.send(facts, payload)
     except (EOFError, ConnectionError):
         return  # The parent hung up, or is gone.
 
@@ -115,6 +177,7 @@ def _reply(worker: Decoder, request: dict[str, Any]) -> Reply:
 def _limit(config: DecoderConfig) -> None:
     # The cap on pixels is the settings'; Pillow's own would be half of it, and is checked before ours.
     Image.MAX_IMAGE_PIXELS = config.max_pixels
+    Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]  # Documented, and not exported.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # macOS takes this limit and does not keep it.
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -32,6 +32,14 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+    INT8 = "int8"  #: OpenVINO only. By choice, never by `auto`: its vectors are further from the reference's.
+
+
+class Decoding(StrEnum):
+    """How exactly pixels are what the tutorial's script makes of a file."""
+
+    FAST = "fast"  #: No more is decoded and resized than the network's input needs: vectors of cosine 0.999 and more.
+    EXACT = "exact"  #: Pixel for pixel.
 
 
 def _split_paths(value: object) -> object:
@@ -96,6 +104,7 @@ class Settings(BaseSettings):
     web_processes: int = Field(2, ge=1)  #: gunicorn workers; each holds `web_threads` requests at a time.
     web_threads: int = Field(32, ge=2)  #: Three quarters of them may hold a long-poll, so the rest always answer.
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  #: When set, every `/v1` request needs one of these.
+    keys_file: Path | None = None  #: More keys, each with a name, and with rights, collections and roots of its own.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = (
         "localhost",
         "127.0.0.1",
@@ -111,11 +120,13 @@ class Settings(BaseSettings):
     )  #: Submits a minute from one API key, or address where there are none; 0: no limit.
     event_stream_s: float = Field(300.0, gt=0)  #: The life of one stream of events; its client then connects again.
     max_waiting_jobs: int = Field(10_000, ge=1)  #: Jobs of one lane not yet finished, before submits answer 503.
+    max_waiting_bytes: int = Field(256 << 20, ge=4 << 20)  #: The same for their requests, which Redis holds as JSON.
 
     # --- Images ---
     max_file_bytes: int = Field(128 << 20, ge=1)  #: One image file.
     max_pixels: int = Field(178_956_970, ge=1)  #: Width times height; Pillow's own hard limit.
     min_side_px: int = Field(2, ge=1)  #: Shorter images carry nothing to compare.
+    decode: Decoding = Decoding.FAST
     decode_timeout_s: float = Field(20.0, gt=0)  #: One image; then its decoder is killed.
     decode_memory_bytes: int = Field(2 << 30, ge=1 << 28)  #: Address space of one decoder process, where the OS has it.
     decode_processes: int = Field(0, ge=0)  #: Decoder processes of a worker; 0 takes one per core, 8 at most.
@@ -137,7 +148,7 @@ class Settings(BaseSettings):
 
     # --- Jobs ---
     chunk_images: int = Field(128, ge=1, le=1000)  #: Files per chunk: one upsert, one accounting, one redo.
-    lookahead_chunks: int = Field(8, ge=1)  #: Chunks of one job that are planned and not done; bounds Redis' memory.
+    lookahead_chunks: int = Field(32, ge=1)  #: Chunks of one job that are planned and not done; bounds Redis' memory.
     search_batch: int = Field(32, ge=1)  #: Queries a search worker serves with one forward pass.
     lease_s: float = Field(120.0, gt=0)  #: A worker silent for longer than this has lost its work.
     search_lease_s: float = Field(30.0, gt=0)  #: The same for searches, which are short.
@@ -149,16 +160,17 @@ class Settings(BaseSettings):
     result_ttl_s: float = Field(86_400.0, gt=0)  #: A finished job's record and result stay this long.
     tombstone_ttl_s: float = Field(604_800.0, gt=0)  #: Then its id answers `job_expired` this long.
     max_failures: int = Field(100_000, ge=1)  #: Lines kept in one job's failures ledger.
+    max_failures_bytes: int = Field(64 << 20, ge=1)  #: Of those lines together.
     crash_at: str | None = None  #: Set by tests only: the point in its work at which a worker kills itself.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     _paths = field_validator("roots", mode="before")(_split_paths)
     _words = field_validator("api_keys", "allowed_hosts", "object_roots", "fetch_ports", mode="before")(_split_words)
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "keys_file")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _expand(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @property
     def uploads_dir(self) -> Path:

@@ -13,11 +13,11 @@ from PIL import Image, ImageEnhance
 from skimage import data
 from torchvision.models import resnet50
 
-from lookalike.decode import Limits, decode, preprocess, to_rgb
+from lookalike.decode import Limits, cut, decode, decode_reduced, preprocess, to_rgb
 from lookalike.decodepool import DecodePool
 from lookalike.gallery import STYLES, draw_picture
 from lookalike.roots import file_uri
-from lookalike.settings import EngineKind, Precision, Settings
+from lookalike.settings import Decoding, EngineKind, Precision, Settings
 from lookalike_worker.engines.hardware import look
 from lookalike_worker.model import Embedder, load_embedder
 from lookalike_worker.network import build, fill_untrained
@@ -144,7 +144,7 @@ def test_path_bytes_and_pil_give_one_vector(untrained: Embedder, tmp_path: Path)
     path = root / "cat.png"
     picture = Image.fromarray(data.chelsea())
     picture.save(path)
-    config = Settings(roots=(root,), data_dir=tmp_path / "data", min_free_bytes=0)
+    config = Settings(roots=(root,), data_dir=tmp_path / "data", min_free_bytes=0, decode=Decoding.EXACT)
 
     with DecodePool(config, processes=1) as pool:
         by_path = pool.decode(file_uri(path)).result().pixels
@@ -155,6 +155,65 @@ def test_path_bytes_and_pil_give_one_vector(untrained: Embedder, tmp_path: Path)
     assert np.array_equal(by_path, by_pil)
     assert np.array_equal(by_bytes, by_pil)
     np.testing.assert_allclose(vectors[1:], vectors[:1].repeat(2, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def widened(picture: Image.Image, side: int) -> Image.Image:
+    """Continue a picture by its mirror image, as sharp as it is, to a shorter side of so many pixels."""
+    pixels, width = (
+        np.asarray(picture.crop((0, 0, min(picture.width, side * 5 // 4), min(picture.height, side)))),
+        side * 5 // 4,
+    )
+    missing = (side - pixels.shape[0], width - pixels.shape[1])
+    return Image.fromarray(np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric"))
+
+
+def saved(picture: Image.Image, *, orientation: int = 1, kind: str = "JPEG") -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=90, exif=exif)
+    return buffer.getvalue()
+
+
+def photographed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Enlarge a picture with the noise of a camera."""
+    large = np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(0.0, 4.0, large.shape)
+    return Image.fromarray(np.clip(large + noise, 0, 255).astype(np.uint8))
+
+
+def files() -> dict[str, bytes]:
+    """Pictures whose vectors fast decoding could change most, and one of each kind that it treats in its own way."""
+    known = photographs() | {"plaids": draw_picture("plaids", 1)}
+    #: Sharp textures, at the sizes where a margin that is too small would have them reduced once more.
+    sharp = [
+        ("plaids", 512),
+        ("plaids", 640),
+        ("grass", 640),
+        ("page", 1024),
+        ("page", 1536),
+        ("brick", 1600),
+        ("brick", 3000),
+    ]
+    made = {f"{name} {side}": saved(widened(known[name], side)) for name, side in sharp}
+    for orientation in (3, 6, 7):
+        made[f"turned {orientation}"] = saved(widened(known["astronaut"], 801), orientation=orientation)
+    for size in ((4000, 3000), (2600, 641), (700, 4000), (30, 40)):
+        made[f"{size}"] = saved(photographed(known["retina"], size))
+    for kind in ("PNG", "WEBP"):
+        made[kind] = saved(photographed(known["coffee"], (1203, 801)), kind=kind)
+    return made
+
+
+def test_a_file_decoded_fast_has_the_vector_of_one_decoded_exactly(untrained: Embedder) -> None:
+    made, limits = files(), Limits(max_pixels=1 << 24, min_side_px=2)
+    exact = np.stack([preprocess(decode(content, limits)) for content in made.values()])
+    fast = np.stack([np.asarray(cut(decode_reduced(content, limits))) for content in made.values()])
+
+    likeness = cosines(untrained.engine.embed(fast), untrained.engine.embed(exact))
+
+    far = {name: float(cosine) for name, cosine in zip(made, likeness, strict=True) if cosine < 0.999}
+    assert not far
 
 
 def test_the_untrained_networks_vectors_stay_what_they_are(untrained: Embedder) -> None:

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from bad_files import BAD_FILES
-from lookalike.decode import Limits, decode, preprocess, read_header, resize_and_crop, thumbnail, to_rgb
+from lookalike.decode import (
+    Limits,
+    cut,
+    decode,
+    decode_reduced,
+    preprocess,
+    read_header,
+    resize_and_crop,
+    thumbnail,
+    to_rgb,
+)
 from lookalike.errors import (
     FileEmpty,
     ImageCorrupt,
@@ -181,10 +191,10 @@ def test_floats_from_zero_to_one_fill_the_range() -> None:
 def test_a_bad_file_gets_its_code(name: str) -> None:
     make, code = BAD_FILES[name]
 
-    with pytest.raises(ImageError) as raised:
-        decode(make(), LIMITS)
-
-    assert raised.value.code == code
+    for read in (decode, decode_reduced):
+        with pytest.raises(ImageError) as raised:
+            read(make(), LIMITS)
+        assert raised.value.code == code
 
 
 OTHER_FILES = {
@@ -219,10 +229,11 @@ def test_an_empty_file_is_told_from_a_broken_one() -> None:
 @pytest.mark.parametrize("part", [0.03, 0.3, 0.9])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_that_ends_early_is_truncated(kind: str, part: float) -> None:
-    data = noise(kind)
+    data = encoded(Image.effect_noise((700, 650), 80).convert("RGB"), kind)  # A JPEG of this size is halved.
 
-    with pytest.raises(ImageTruncated):
-        decode(data[: max(40, int(len(data) * part))], LIMITS)
+    for read in (decode, decode_reduced):
+        with pytest.raises(ImageTruncated):
+            read(data[: max(40, int(len(data) * part))], LIMITS)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -291,9 +302,70 @@ def test_no_damage_gets_another_answer_than_a_code(kind: str) -> None:
         damaged = bytearray(data)
         for place in random.integers(0, min(len(data), 2000), size=6):
             damaged[place] = random.integers(0, 256)
-        for read in (decode, read_header):
+        for read in (decode, decode_reduced, read_header):
             with suppress(ImageError):  # Anything else is a defect.
                 read(bytes(damaged), LIMITS)
+
+
+# --- The fast way ---------------------------------------------------------------------------------------------------
+
+
+def both_ways(data: bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    return values(cut(decode_reduced(data, LIMITS))), values(resize_and_crop(decode(data, LIMITS)))
+
+
+# Of these sizes the middle is not in whole pixels, so what is cut out of a mirrored picture is cut elsewhere.
+@pytest.mark.parametrize("size", [(331, 263), (290, 401), (97, 60), (900, 33), (256, 259)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_is_not_reduced_differs_by_rounding_only_however_it_is_turned(
+    size: tuple[int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    fast, exact = both_ways(encoded(Image.effect_noise(size, 90).convert("RGB"), "PNG", exif=exif))
+
+    assert np.abs(fast - exact).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1027, 1031), (1403, 641), (2051, 3102)])
+@pytest.mark.parametrize("orientation", [1, 4, 6, 7])
+def test_a_reduced_jpeg_shows_the_same_part_the_same_way_up(size: tuple[int, int], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Soft blobs in three colours: a pixel's shift shows, and a JPEG keeps them.
+    blobs = np.random.default_rng(3).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    image = Image.fromarray(blobs).resize(size, Image.Resampling.BICUBIC)
+
+    fast, exact = both_ways(encoded(image, "JPEG", exif=exif, quality=95, subsampling=0))
+
+    assert np.abs(fast - exact).mean() < 0.6
+    assert np.abs(fast[:, 1:] - exact[:, :-1]).mean() > 1.5
+    assert np.abs(fast[1:] - exact[:-1]).mean() > 1.5
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((639, 700), 1), ((700, 640), 2), ((1599, 2001), 2), ((1603, 1601), 4), ((9000, 300), 1), ((3400, 3500), 4)],
+)
+def test_a_jpeg_is_reduced_as_far_as_its_shorter_side_allows_and_reports_its_whole_size(
+    size: tuple[int, int], factor: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    reduced = decode_reduced(encoded(Image.new("RGB", size), "JPEG", exif=exif), LIMITS)
+
+    assert reduced.factor == factor
+    assert reduced.image.size == (-(-size[0] // factor), -(-size[1] // factor))
+    assert (reduced.height, reduced.width) == size
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
+def test_other_formats_are_not_reduced(kind: str) -> None:
+    reduced = decode_reduced(encoded(picture(1100, 1030), kind), LIMITS)
+
+    assert (reduced.factor, reduced.image.size, reduced.image.mode) == (1, (1100, 1030), "RGB")
 
 
 # --- What the network and people get --------------------------------------------------------------------------------
