@@ -22,6 +22,7 @@ from lookalike.errors import (
 from lookalike.records import CollectionRequest, IndexKind, Metric, ModelInfo
 from lookalike.settings import Settings
 from lookalike.vectorstore import StoredImage, VectorStore, indexes
+from lookalike.vectorstore.indexes import IndexSpec
 
 DIM = 16
 MODEL = ModelInfo(name="resnet50", weights="untrained", trained=False, fingerprint="ab" * 32, dim=DIM)
@@ -355,35 +356,46 @@ def test_thirty_two_threads_share_one_store(store: VectorStore, name: str) -> No
 
 
 @pytest.mark.servers
-def test_a_grown_collection_gets_another_index_while_searches_run(
+def test_a_small_collection_of_an_earlier_version_gets_the_index_of_today_while_searches_run(
     standalone_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = VectorStore(Settings(milvus_uri=standalone_uri, consistency="Strong"))
-    monkeypatch.setattr(indexes, "EXACT_ROWS", 1000)
-    store.bind("grown", MODEL)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(indexes, "choose_index", lambda *_: IndexSpec(index_type="FLAT", reason="as it was"))
+        store.bind("old", MODEL)
     rows, stored = images(2000), vectors(2000)
-    store.upsert("grown", rows[:1000], stored[:1000])
-    assert store.maintain("grown") is None
-    store.upsert("grown", rows[1000:], stored[1000:])
+    store.upsert("old", rows[:1000], stored[:1000])
+    store.upsert("old", rows[1000:], stored[1000:])
+    monkeypatch.setattr(indexes, "REBUILT_ROWS", 1999)
+    assert store.maintain("old") is None
+    monkeypatch.setattr(indexes, "REBUILT_ROWS", 2000)
 
     with ThreadPoolExecutor(1) as pool:
-        change = pool.submit(store.maintain, "grown")
+        change = pool.submit(store.maintain, "old")
         answers = []
         while not change.done() or len(answers) < 20:
-            answers.append(store.search("grown", stored[7:8], limit=1)[0][0].image)
+            answers.append(store.search("old", stored[7:8], limit=1)[0][0].image)
 
-    assert "FLAT replaced by IVF_FLAT nlist=128" in str(change.result())
+    assert "FLAT replaced by HNSW" in str(change.result())
     assert answers == [rows[7]] * len(answers)
-    assert store.maintain("grown") is None
-    store.drop("grown")
+    assert store.maintain("old") is None
+    store.drop("old")
     store.close()
 
 
-def test_milvus_lite_needs_no_other_index(milvus_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_milvus_lite_keeps_its_index_and_warns_when_it_is_outgrown(
+    milvus_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     store = VectorStore(Settings(milvus_uri=milvus_uri))
-    monkeypatch.setattr(indexes, "EXACT_ROWS", 1)
+    monkeypatch.setattr(indexes, "LITE_BYTES", 4 * 20 * DIM)
     store.bind("grown", MODEL)
     store.upsert("grown", images(20), vectors(20))
     assert store.maintain("grown") is None
+    assert not caplog.records
+    store.upsert("grown", images(21), vectors(21))
+    assert store.maintain("grown") is None
+    assert [record.message for record in caplog.records] == [
+        "collection grown: 21 images of 16 values are more than Milvus Lite is good for; run a Milvus server for them"
+    ]
     store.drop("grown")
     store.close()

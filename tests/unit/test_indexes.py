@@ -12,41 +12,20 @@ from lookalike.records import IndexKind, Metric
 from lookalike.vectorstore import StoredImage, check_metadata
 from lookalike.vectorstore.checks import MAX_BYTES, batches, filter_refused
 from lookalike.vectorstore.indexes import (
-    EXACT_ROWS,
+    REBUILT_ROWS,
     ServerKind,
     choose_index,
     index_for,
     metric_for,
-    outgrown,
+    replaceable,
 )
 
 LITE, MILVUS = ServerKind.LITE, ServerKind.MILVUS
 
 
-@pytest.mark.parametrize("rows", [0, 1, EXACT_ROWS])
-def test_a_small_collection_on_a_server_is_searched_exactly(rows: int) -> None:
-    assert choose_index(rows, 2048, MILVUS).index_type == "FLAT"
-
-
-@pytest.mark.parametrize(
-    ("rows", "dim", "nlist"),
-    [
-        (EXACT_ROWS + 1, 2048, 512),  # 4 * sqrt(20,001) = 566
-        (65_536, 2048, 1024),  # A full segment of 512 MiB.
-        (10_000_000, 2048, 1024),  # Many full segments, each with an index of its own.
-        (10_000_000, 512, 2048),  # Shorter vectors: four times the rows in a segment.
-    ],
-)
-def test_cells_follow_the_rows_of_a_segment(rows: int, dim: int, nlist: int) -> None:
-    spec = choose_index(rows, dim, MILVUS)
-    assert (spec.index_type, spec.build) == ("IVF_FLAT", {"nlist": nlist})
-    assert str(rows) in spec.reason
-
-
 @given(rows=st.integers(0, 10**9), dim=st.integers(1, 32_768))
-def test_no_search_looks_into_more_cells_than_there_are(rows: int, dim: int) -> None:
-    spec = choose_index(rows, dim, MILVUS)
-    assert spec.search["nprobe"] <= spec.build.get("nlist", 65_536) <= 65_536
+def test_the_index_that_a_server_gets_by_itself_never_has_to_be_replaced(rows: int, dim: int) -> None:
+    assert choose_index(rows, dim, MILVUS) == choose_index(0, dim, MILVUS)
 
 
 @pytest.mark.parametrize("rows", [0, 10**6])
@@ -54,6 +33,12 @@ def test_no_search_looks_into_more_cells_than_there_are(rows: int, dim: int) -> 
 def test_milvus_lite_compares_every_row_at_any_size(kind: IndexKind, rows: int) -> None:
     spec = index_for(kind, rows, 2048, LITE)
     assert spec.search["nprobe"] == spec.build["nlist"] == 1
+
+
+def test_milvus_lite_is_advised_against_where_its_vectors_take_more_than_a_gibibyte() -> None:
+    assert not choose_index(131_072, 2048, LITE).advice
+    assert "131073 images of 2048 values" in choose_index(131_073, 2048, LITE).advice
+    assert not choose_index(10**9, 2048, MILVUS).advice
 
 
 def test_the_tutorials_numbers_are_kept_on_a_server_and_clamped_on_lite() -> None:
@@ -69,18 +54,19 @@ def test_the_tutorials_preset_measures_in_l2_and_others_as_asked() -> None:
     assert metric_for(IndexKind.AUTO, Metric.IP) is Metric.IP
 
 
-def test_hnsw_looks_at_no_fewer_candidates_than_it_returns() -> None:
-    spec = index_for(IndexKind.HNSW, 0, 2048, MILVUS)
-    assert spec.search_params(limit=10) == {"ef": 128}
-    assert spec.search_params(limit=1000) == {"ef": 1000}
+@pytest.mark.parametrize("kind", [IndexKind.HNSW, IndexKind.AUTO])
+def test_hnsw_looks_at_no_fewer_candidates_than_it_returns(kind: IndexKind) -> None:
+    spec = index_for(kind, 0, 2048, MILVUS)
+    assert spec.search_params(limit=10)["ef"] == 128
+    assert spec.search_params(limit=1000)["ef"] == 1000
 
 
-def test_an_index_is_replaced_only_when_much_is_gained() -> None:
-    described_flat = {"index_type": "FLAT"}
-    assert not outgrown(described_flat, choose_index(10, 2048, MILVUS))
-    assert outgrown(described_flat, choose_index(10**6, 2048, MILVUS))
-    assert not outgrown({"index_type": "IVF_FLAT", "nlist": "512"}, choose_index(10**6, 2048, MILVUS))
-    assert outgrown({"index_type": "IVF_FLAT", "nlist": "256"}, choose_index(10**6, 2048, MILVUS))
+def test_an_index_is_replaced_only_where_searches_can_wait_for_it() -> None:
+    wanted = choose_index(REBUILT_ROWS, 2048, MILVUS)
+    assert replaceable({"index_type": "FLAT"}, wanted, REBUILT_ROWS)
+    assert replaceable({"index_type": "IVF_FLAT", "nlist": "512"}, wanted, 0)
+    assert not replaceable({"index_type": "FLAT"}, wanted, REBUILT_ROWS + 1)
+    assert not replaceable({"index_type": "HNSW", "M": "16"}, wanted, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,21 @@
-"""Which index a collection gets, and why. Pure functions; docs/decisions/0002-collections.md has the measurements."""
+"""Which index a collection gets, and why. Pure functions; docs/decisions/0012-index-rule.md has the measurements."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from lookalike.records import IndexKind, Metric
 
-EXACT_ROWS: Final = 20_000  #: Up to here an exact search on a server takes tens of milliseconds, so AUTO stays exact.
-SEGMENT_BYTES: Final = 512 << 20  #: A sealed segment of a Milvus server; each has an index of its own.
-AUTO_NPROBE: Final = 64  #: Of AUTO and IVF_FLAT; fixed, because Milvus Lite keeps it in an object that searches share.
-DEFAULT_NLIST: Final = 1024  #: 4 * sqrt of a full segment's 65,536 rows of 2,048 values.
+NPROBE: Final = 64  #: Of IVF_FLAT; fixed, because Milvus Lite keeps it in an object that searches share.
+NLIST: Final = 1024  #: Milvus' FAQ: 4 * sqrt of a segment's rows; here of 65,536 rows of 2,048 values, 512 MiB.
 TUTORIAL: Final = {"nlist": 16_384, "nprobe": 128}
 LITE_MAX_NLIST: Final = 128  #: Milvus Lite indexes each flush of some hundred rows; more cells than rows is no index.
+LITE_BYTES: Final = 1 << 30  #: Of vectors; beyond, Milvus Lite needs gigabytes, and a tenth of a second a search.
 HNSW_BUILD: Final = {"M": 16, "efConstruction": 128}
 HNSW_EF: Final = 128
+_ASKED_FOR: Final = "asked for by the collection"
+REBUILT_ROWS: Final = 10_000  #: Searches wait while an index is replaced: for so many rows 15 s at most.
 
 
 class ServerKind(StrEnum):
@@ -33,6 +33,7 @@ class IndexSpec:
     build: Mapping[str, int] = field(default_factory=dict)
     search: Mapping[str, int] = field(default_factory=dict)
     reason: str
+    advice: str = ""  #: To whoever runs the service, where no index will do.
 
     def search_params(self, limit: int) -> dict[str, int]:
         """Parameters of one search; HNSW looks at no fewer candidates than it is to return."""
@@ -50,14 +51,14 @@ def metric_for(index: IndexKind, metric: Metric) -> Metric:
 
 
 def choose_index(rows: int, dim: int, server: ServerKind) -> IndexSpec:
-    """Choose AUTO's index for so many rows of so many values."""
-    if server is ServerKind.LITE or rows <= EXACT_ROWS:
-        return _exact(server)
-    segment_rows = min(rows, SEGMENT_BYTES // (4 * dim))
-    # Milvus' FAQ: nlist = 4 * sqrt(rows of a segment). As a power of two it changes rarely while a collection grows.
-    nlist = 2 ** round(math.log2(4 * math.sqrt(segment_rows)))
-    nlist = max(AUTO_NPROBE, nlist)
-    return _ivf(nlist, AUTO_NPROBE, f"{rows} rows are above {EXACT_ROWS}; 4 * sqrt({segment_rows} rows per segment)")
+    """Choose AUTO's index for so many rows of so many values; one that need not be replaced as they become more."""
+    if server is ServerKind.MILVUS:
+        return _hnsw("finds nearly all neighbours at every size, and need not be replaced by another as rows are added")
+    spec = _exact(server)
+    if 4 * rows * dim > LITE_BYTES:
+        advice = f"{rows} images of {dim} values are more than Milvus Lite is good for; run a Milvus server for them"
+        return replace(spec, advice=advice)
+    return spec
 
 
 def index_for(kind: IndexKind, rows: int, dim: int, server: ServerKind) -> IndexSpec:
@@ -69,29 +70,29 @@ def index_for(kind: IndexKind, rows: int, dim: int, server: ServerKind) -> Index
         case IndexKind.FLAT:
             return _exact(server)
         case IndexKind.HNSW:
-            return IndexSpec(
-                index_type="HNSW", build=HNSW_BUILD, search={"ef": HNSW_EF}, reason="asked for by the collection"
-            )
+            return _hnsw(_ASKED_FOR)
         case IndexKind.IVF_FLAT:
-            wanted, nprobe = DEFAULT_NLIST, AUTO_NPROBE
+            wanted, nprobe = NLIST, NPROBE
         case IndexKind.TUTORIAL:
             wanted, nprobe = TUTORIAL["nlist"], TUTORIAL["nprobe"]
     if not lite:
-        return _ivf(wanted, nprobe, "asked for by the collection")
+        return _ivf(wanted, nprobe, _ASKED_FOR)
     nlist = min(wanted, LITE_MAX_NLIST)
     return _ivf(nlist, min(nprobe, nlist), f"nlist {wanted} clamped to {nlist}: Milvus Lite indexes small segments")
 
 
-def outgrown(current: Mapping[str, Any], wanted: IndexSpec) -> bool:
-    """True where the index Milvus describes is not worth keeping: another type, or a quarter of the cells it needs."""
-    if current["index_type"] != wanted.index_type:
-        return True
-    return "nlist" in wanted.build and 4 * int(current["nlist"]) <= wanted.build["nlist"]
+def replaceable(current: Mapping[str, Any], wanted: IndexSpec, rows: int) -> bool:
+    """True where Milvus describes another index than is wanted, and so few rows that searches can wait for it."""
+    return bool(current["index_type"] != wanted.index_type) and rows <= REBUILT_ROWS
 
 
 def index_params(metric: Metric, spec: IndexSpec) -> dict[str, Any]:
     """Lay an index out as pymilvus wants it."""
     return {"index_type": spec.index_type, "metric_type": metric.value, "params": dict(spec.build)}
+
+
+def _hnsw(reason: str) -> IndexSpec:
+    return IndexSpec(index_type="HNSW", build=HNSW_BUILD, search={"ef": HNSW_EF}, reason=reason)
 
 
 def _ivf(nlist: int, nprobe: int, reason: str) -> IndexSpec:
@@ -100,7 +101,6 @@ def _ivf(nlist: int, nprobe: int, reason: str) -> IndexSpec:
 
 def _exact(server: ServerKind) -> IndexSpec:
     if server is ServerKind.LITE:
-        # One cell, always looked into: every row is compared, by FAISS. Lite's own FLAT copies all vectors per search.
-        return _ivf(1, 1, "exact, and on Milvus Lite six times as fast as its FLAT")
-    # AUTO turns to IVF_FLAT later, and FLAT ignores a parameter it does not know: one set fits both.
-    return IndexSpec(index_type="FLAT", search={"nprobe": AUTO_NPROBE}, reason=f"exact, up to {EXACT_ROWS} rows")
+        # One cell, always looked into: every row is compared. Lite's own FLAT copies all vectors for each search.
+        return _ivf(1, 1, "exact, the quickest that Milvus Lite has at any size it is good for")
+    return IndexSpec(index_type="FLAT", reason=_ASKED_FOR)

@@ -4,12 +4,12 @@ import logging
 import re
 
 from lookalike.errors import CollectionExists, CollectionNotFound, InvalidParameter
-from lookalike.records import Collection, CollectionRequest, ModelInfo
+from lookalike.records import Collection, CollectionRequest, IndexKind, ModelInfo
 from lookalike.vectorstore.access import Access
 from lookalike.vectorstore.checks import check_model, checked_name, physical_name
 from lookalike.vectorstore.connection import as_errors
 from lookalike.vectorstore.contents import SUFFIX
-from lookalike.vectorstore.indexes import ServerKind, index_params, metric_for, outgrown
+from lookalike.vectorstore.indexes import ServerKind, index_params, metric_for, replaceable
 from lookalike.vectorstore.schema import VECTOR, milvus_schema
 
 log = logging.getLogger(__name__)
@@ -99,22 +99,27 @@ class Lifecycle(Access):
         return self._catalog.read(name) or bound
 
     def maintain(self, name: str) -> str | None:
-        """Give a collection with the index AUTO the one its size asks for; returns what changed, if anything.
+        """Give a small collection with the index AUTO the one it would get today; returns what changed, if anything.
 
-        For an ingest worker to call when a job ends. Searches that come meanwhile wait for the new index. Where the
-        server is Milvus Lite there is nothing to change: its index is exact at every size.
+        For an ingest worker to call when a job ends. AUTO's index does for every size, so it is only replaced where it
+        is of an earlier version; searches that come meanwhile wait for the new one, so larger collections keep theirs.
+        Where the server is Milvus Lite nothing is changed; one that is outgrown is warned of in the log.
         """
         with as_errors():
-            if self._milvus.kind is ServerKind.LITE:
-                return None
             return self._with_physical(name, self._maintain, unbound=None)
 
     def _maintain(self, record: Collection, physical: str) -> str | None:
+        if record.index is not IndexKind.AUTO:
+            return None
         rows = self._count(record, physical)
         wanted = self._spec(record, rows)
+        if self._milvus.kind is ServerKind.LITE:
+            if wanted.advice:
+                log.warning("collection %s: %s", record.name, wanted.advice)
+            return None
         with self._lock(record.name):
             current = self._milvus.call("describe_index", physical, VECTOR, timeout_s=self._read_s)
-            if not outgrown(current, wanted):
+            if not replaceable(current, wanted, rows):
                 return None
             params = index_params(record.metric, wanted)
             self._milvus.replace_index(physical, params, alias=record.name, timeout_s=self._write_s)
