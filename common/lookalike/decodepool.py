@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from lookalike.decode import INPUT_SIZE
 from lookalike.decoder_child import SLOTS, DecoderConfig
 from lookalike.decoder_process import CHILD_COMMAND, Answer, DecoderProcess
-from lookalike.errors import SetupError
 from lookalike.settings import Decoding
 
 if TYPE_CHECKING:
@@ -149,11 +148,11 @@ class DecodePool:
             if self._idle:
                 self._idle.pop().inbox.put(task)
             else:
-                self._waiting.append(task)
                 if len(self._drivers) < self._most:
                     driver = _Driver(self._take, self._command, self._config)
-                    self._drivers.append(driver)
                     driver.start()
+                    self._drivers.append(driver)
+                self._waiting.append(task)
         return task.future
 
     def _take(self, driver: "_Driver") -> _Task | None:
@@ -211,11 +210,13 @@ class _Driver(threading.Thread):
         self._child.stop()
 
     def _begin(self, task: _Task) -> None:
-        if not task.future.set_running_or_notify_cancel():
-            return
+        if task.future.set_running_or_notify_cancel():
+            self._send(task)
+
+    def _send(self, task: _Task) -> None:
         try:
             self._child.send(task.request, is_idle=not self._under_way)
-        except SetupError as error:
+        except Exception as error:  # noqa: BLE001 - as below; most often `SetupError`
             task.future.set_exception(error)
         else:
             self._under_way.append(task)
@@ -237,12 +238,7 @@ class _Driver(threading.Thread):
         """Give another child what the one that died had been asked for and was not at."""
         tasks, self._under_way = self._under_way, deque()
         for task in tasks:
-            try:
-                self._child.send(task.request, is_idle=not self._under_way)
-            except SetupError as error:
-                task.future.set_exception(error)
-            else:
-                self._under_way.append(task)
+            self._send(task)
 
 
 def _cores() -> int:
