@@ -41,8 +41,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
         if "started_parts" in item.fixturenames:
             continue  # Each process has a service of its own for these, which any of them finds or makes whole.
-        shares_a_server = tier == "e2e" or item.get_closest_marker("servers")
-        item.add_marker(pytest.mark.xdist_group(tier if shares_a_server else item.path.name))
+        if item.get_closest_marker("servers"):
+            group = "servers"  # Of the wheel's standalone there can be one on a machine: its etcd has a fixed port.
+        else:
+            group = tier if tier == "e2e" else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
