@@ -35,16 +35,16 @@ def _nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not told, told
 
 
+@pytest.hookimpl(tryfirst=True)  # Before xdist looks at the groups.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares a stack or a module's fixtures, where tests run in several processes."""
     for item in items:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
         if "started_parts" in item.fixturenames:
             continue  # Each process has a service of its own for these, which any of them finds or makes whole.
+        group = tier if tier == "e2e" else item.path.name
         if item.get_closest_marker("servers"):
             group = "servers"  # Of the wheel's standalone there can be one on a machine: its etcd has a fixed port.
-        else:
-            group = tier if tier == "e2e" else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -146,3 +146,34 @@ def test_an_approximate_index_is_left_to_milvus_lite(collection: SearchingCollec
     collection.load()
     assert {segment.index.index_type for segment in collection._segments_snapshot()} == {"HNSW"}
     assert len(hits(collection, QUERIES[0])) == 3
+
+
+def test_a_row_is_found_once_while_its_file_is_published(
+    collection: SearchingCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule, seen = collection._schedule_bg_maintenance, []
+
+    def watched() -> None:
+        seen.append(hits(collection, QUERIES[3]))  # The file is there, and the flush is not over.
+        schedule()
+
+    monkeypatch.setattr(collection, "_schedule_bg_maintenance", watched)
+    before = hits(collection, QUERIES[3])
+    collection.insert([row for row in rows(300) if row["id"] in before])
+    collection.flush()
+    assert seen == [before]
+
+
+def test_a_row_that_is_replaced_in_the_midst_of_a_search_is_found(
+    collection: SearchingCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = lite_search._Look._scores
+
+    def replaced(look: Any, queries: Any) -> Any:
+        collection.insert([row for row in rows(300) if row["id"] in before])
+        return scores(look, queries)
+
+    before = hits(collection, QUERIES[3])
+    collection.insert([row for row in rows(300) if row["id"] == before[1]])
+    monkeypatch.setattr(lite_search._Look, "_scores", replaced)
+    assert hits(collection, QUERIES[3]) == before

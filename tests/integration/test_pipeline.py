@@ -18,7 +18,7 @@ from ingest_parts import after_batches, counts, draw, engine_of, many, pool_of, 
 from lookalike.errors import VectorStoreUnavailable
 from lookalike.jobstore import ChunkClaim, Lane, Limits
 from lookalike.jobstore.memory import MemoryJobStore
-from lookalike.records import JobState, WaitingFor
+from lookalike.records import FolderSource, JobState, WaitingFor
 from lookalike.vectorstore import StoredImage
 from lookalike_worker import lanes
 from lookalike_worker.context import Context
@@ -316,3 +316,49 @@ def test_a_worker_that_dies_with_two_chunks_in_hand_loses_and_doubles_nothing(
     assert worker.jobs.sweep().lapsed == (1 if point == "after_accounting" else 2)
     assert worker.finish(job_id) == {"added": 16}
     assert worker.context.vectors.count(f"died_{point}") == 16
+
+
+def test_a_chunk_that_was_tried_before_is_not_burnt_by_what_is_in_hand_before_it(
+    make: Make, image_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(image_root, 16)
+    worker = make(chunk_images=8)
+    worker.begin("innocent")
+    fresh, tried = held(worker)
+    worker.jobs.give_back(fresh, burn_attempt=False)
+    worker.jobs.give_back(tried)
+    claimed: list[object] = []
+    claim_ingest = worker.jobs.claim_ingest
+
+    def counted() -> Any:
+        claim = claim_ingest()
+        claimed.append(claim)
+        return claim
+
+    monkeypatch.setattr(worker.jobs, "claim_ingest", counted)
+    dead: Any = Killed("before_upsert", lambda: len(claimed) == 2)
+    lane = IngestLane(replace(worker.context, crash=dead), lambda: False)
+    with pytest.raises(Now):
+        lane.ring()
+    lane.close()
+    worker.now_s += 61
+    worker.jobs.sweep()
+    assert {claim.number: claim.attempts for claim in held(worker)} == {fresh.number: 2, tried.number: 2}
+
+
+def test_a_chunk_that_was_tried_before_has_its_turn_although_another_job_goes_on(make: Make, image_root: Path) -> None:
+    many(image_root, 48)
+    worker = make(chunk_images=8)
+    worker.begin("going_on")
+    job_id = submit(worker.context, "in_between", source=FolderSource(path=".", include=("p00.png",)))
+    worker.lane.ring()
+    for claim in held(worker):
+        worker.jobs.give_back(claim, burn_attempt=claim.job_id == job_id)
+    left: list[int] = []
+    engine_of(worker.context).before = lambda: left.append(worker.jobs.get(job_id).progress.done)
+    o = worker.jobs.claim_ingest
+    def c():
+        r = o(); print("claim", r and (r.job_id[-3:], r.number, r.attempts)); return r
+    worker.jobs.claim_ingest = c
+    worker.lane.ring()
+    assert left[-1] == 2, left

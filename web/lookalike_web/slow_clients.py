@@ -25,7 +25,8 @@ from gunicorn.workers.gthread import ThreadWorker
 ARRIVAL_S: Final = 10.0  #: By when a request has to be here; a larger one is given longer, at `MIN_BYTES_PER_S`.
 MIN_BYTES_PER_S: Final = 16 << 10
 COLLECTED_BYTES: Final = 4 << 20  #: The largest request that is collected.
-ALL_COLLECTED_BYTES: Final = 32 << 20  #: Of all requests that are being collected; what comes then is an upload.
+ALL_COLLECTED_BYTES: Final = 32 << 20  #: Of all requests that wait for a thread; what comes then is an upload.
+UNSAID_BYTES: Final = 64 << 20  #: What a body that does not say its length is given time for.
 SILENCE_S: Final = 30  #: What an upload may pause, and a client may take no byte of its answer.
 UPLOAD_SHARE: Final = 8  #: One thread in so many reads uploads; long-polls may hold three quarters of them.
 
@@ -35,8 +36,10 @@ _LEAVE_BYTES: Final = (
 )  #: What it may have been sending still; to close before that is read would cut our answer.
 _HEAD_BYTES: Final = 1 << 20  #: More than gunicorn accepts of any head.
 _RECEIVE_BYTES: Final = 1 << 16
-_LENGTH: Final = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
-_OWN_PACE: Final = re.compile(rb"^(?:transfer-encoding|expect):", re.IGNORECASE | re.MULTILINE)
+_LENGTH: Final = re.compile(rb"^content-length:([^\r]*)\r$", re.IGNORECASE | re.MULTILINE)
+_LENGTH_DIGITS: Final = 18
+_CHUNKED: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+_EXPECT: Final = re.compile(rb"^expect:", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(eq=False)
@@ -47,7 +50,8 @@ class Arrival:
     received: bytearray
     begun: float = field(default_factory=time.monotonic)
     head_bytes: int = 0  #: Of its head with the empty line, 0 until that has come.
-    body_bytes: int | None = 0  #: Of its body, as the head says; None where it does not.
+    body_bytes: int = 0  #: Of its body, as the head says; `UNSAID_BYTES` where it does not.
+    sets_pace: bool = False  #: Whether its body has to be read as it comes, since its end or its client waits for us.
 
     def look(self) -> None:
         """Take in what the head says, once it is there."""
@@ -56,25 +60,37 @@ class Arrival:
             return
         self.head_bytes = end + 4
         head = bytes(self.received[: end + 2])
-        length = _LENGTH.search(head)
-        self.body_bytes = None if _OWN_PACE.search(head) else int(length[1]) if length else 0
+        length = _length(head)
+        self.body_bytes = UNSAID_BYTES if length is None else length
+        self.sets_pace = length is None or _EXPECT.search(head) is not None
 
     @property
     def deadline(self) -> float:
         """When it is late, by the monotonic clock."""
-        return self.begun + ARRIVAL_S + (self.body_bytes or 0) / MIN_BYTES_PER_S
+        return self.begun + ARRIVAL_S + self.body_bytes / MIN_BYTES_PER_S
 
     @property
     def is_upload(self) -> bool:
         """Whether it is not to be collected, for its size or because its client waits for a word first."""
-        return self.head_bytes > 0 and (self.body_bytes is None or self.head_bytes + self.body_bytes > COLLECTED_BYTES)
+        return self.head_bytes > 0 and (self.sets_pace or self.head_bytes + self.body_bytes > COLLECTED_BYTES)
 
     @property
     def is_whole(self) -> bool:
         """Whether all of it is here."""
-        if not self.head_bytes or self.body_bytes is None:
+        if not self.head_bytes or self.sets_pace:
             return False
         return len(self.received) >= self.head_bytes + self.body_bytes
+
+
+def _length(head: bytes) -> int | None:
+    """Return the bytes of a request's body; None where its head does not say, or not as we could read it."""
+    if _CHUNKED.search(head):
+        return None
+    found = _LENGTH.search(head)
+    if found is None:
+        return 0
+    digits = found[1].strip(b" \t").lstrip(b"0") or b"0"
+    return int(digits) if digits.isdigit() and len(digits) <= _LENGTH_DIGITS else None
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes no types.
@@ -99,7 +115,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
         self._arrivals[conn] = arrival
         self.poller.register(conn.sock, EVENT_READ, partial(self._receive, arrival))
         arrival.look()
-        self._receive(arrival)
+        if arrival.is_whole:  # Sent ahead. To read on for each would pile up what its client sends behind.
+            self._leave(arrival)
+            self._submit(arrival)
+        else:
+            self._receive(arrival)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Give an upload's slot to the next."""
@@ -137,17 +157,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
             arrival.received += data
             arrival.look()
         ended = data == b""
-        if arrival.is_whole or arrival.is_upload or (ended and arrival.received) or self._is_too_much(arrival):
+        too_much = self._is_too_much(arrival)
+        if arrival.is_whole or arrival.is_upload or (ended and arrival.received) or (too_much and arrival.head_bytes):
             self._leave(arrival)
             self._pass_on(arrival)
-        elif ended or (not arrival.head_bytes and len(arrival.received) > _HEAD_BYTES):
+        elif ended or too_much or (not arrival.head_bytes and len(arrival.received) > _HEAD_BYTES):
             self._leave(arrival)
             self._drop(arrival.conn)
 
     def _is_too_much(self, arrival: Arrival) -> bool:
-        if not arrival.head_bytes or len(arrival.received) <= _RECEIVE_BYTES:
+        if len(arrival.received) <= _RECEIVE_BYTES:
             return False
-        return sum(len(other.received) for other in self._arrivals.values()) > ALL_COLLECTED_BYTES
+        held = (*self._arrivals.values(), *self._waiting)
+        return sum(len(other.received) for other in held) > ALL_COLLECTED_BYTES
 
     def _leave(self, arrival: Arrival) -> None:
         del self._arrivals[arrival.conn]

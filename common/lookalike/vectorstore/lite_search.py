@@ -9,6 +9,7 @@ closest rows, and collections with an approximate index, are left to Milvus Lite
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -51,6 +52,11 @@ class _Part:
             return self.segment.pks[row], int(self.segment.seqs[row])
         written = self._written()
         return written.column(self.id_name)[row].as_py(), written.column("_seq")[row].as_py()
+
+    def keys(self) -> Iterator[tuple[Any, int]]:
+        """Yield the keys of rows that are not flushed yet."""
+        written = self._written()
+        yield from zip(written.column(self.id_name).to_pylist(), written.column("_seq").to_pylist(), strict=True)
 
     def matches(self, compiled: Any, indexed: Any) -> NDArray[np.bool_]:
         """Mark the rows that match a filter."""
@@ -159,7 +165,7 @@ class _Look:
     """One look at a collection: all that can be found in it, and the rules by which it is."""
 
     def __init__(self, collection: SearchingCollection, metric: str, field: str, expression: str | None) -> None:
-        # In this order: what is flushed meanwhile is in two places then, of which one counts, and not in none.
+        # In this order: what is flushed meanwhile is in two places then, and not in none.
         writing = collection._memtable
         flushing = collection._flushing
         self._files = collection._files
@@ -169,6 +175,10 @@ class _Look:
         self._metric = metric
         self._parts = list(self._all_parts(field))
         self._begins = np.cumsum([0, *(len(part.squares) for part in self._parts)])
+        # Not the memtable's own index: what is written from now on hides rows here, and is not to be found here itself.
+        self._newest: dict[Any, int] = {}  #: Of rows that are not flushed yet, by id.
+        for pk, seq in chain.from_iterable(part.keys() for part in self._parts if part.memtable is not None):
+            self._newest[pk] = max(seq, self._newest.get(pk, seq))
         self._mask: NDArray[np.bool_] | None = None
         if expression:
             compiled = collection._compile_filter(expression)
@@ -241,17 +251,20 @@ class _Look:
         for index in np.lexsort((places, nearness)).tolist():
             part, row = pairs[index]
             pk, seq = part.key(row)
-            if self._counts(pk, seq):
+            if self._counts(part, pk, seq):
                 yield part, row, pk, float(distances[index])
                 limit -= 1
                 if not limit:
                     return
 
-    def _counts(self, pk: Any, seq: int) -> bool:
-        """Tell whether a version of a row is the newest, and not deleted."""
+    def _counts(self, part: _Part, pk: Any, seq: int) -> bool:
+        """Tell whether a version of a row is the newest, not deleted, and not in a file as well as in memory."""
+        newest = self._newest.get(pk, -1)
+        if newest > seq or (newest == seq and part.segment is not None):
+            return False
         for memtable in self._memtables:
-            place, deleted = memtable._pk_index.get(pk), memtable._delete_index.get(pk)
-            if (place is not None and place[2] > seq) or (deleted is not None and deleted[0] > seq):
+            deleted = memtable._delete_index.get(pk)
+            if deleted is not None and deleted[0] > seq:
                 return False
         for segment in self._files.segments:
             row = segment.pk_to_row.get(pk)

@@ -105,6 +105,7 @@ class _Flow:
         self._holding = Holding(context.jobs, heart, stopping, most=self._most, lease_s=settings.lease_s)
         self._read: Channel[Picture | Chunk | _End] = Channel(heart.beat, room=2 * batch)
         self._done: Channel[Chunk | _End] = Channel(heart.beat, room=self._most + 1)
+        self._suspect_waits = False  # For nothing else to be in hand.
         self._has_failed = False  # Then what is in hand is the last of this run.
         self._is_broken = False  # By what the others in hand would meet as well.
         self._died_of: BaseException | None = None
@@ -132,8 +133,10 @@ class _Flow:
     def _next(self) -> ChunkClaim | None:
         """Claim the next chunk as soon as there is room for it; None where there is none, and nothing is in hand."""
         while True:
-            if not self._holding.has_room():
-                self._wait_until(self._holding.has_room)
+            # Nothing is claimed ahead while a suspect waits, or those of other jobs would have its turns for ever.
+            may_claim = self._holding.has_room
+            if not may_claim():
+                self._wait_until(may_claim)
             if self._is_broken or self._stopping():
                 return None
             if self._has_failed or time.monotonic() - self._began_s > _LONGEST_S:
@@ -146,6 +149,11 @@ class _Flow:
             except QueueUnavailable as error:
                 log.warning("no more is claimed for now: %s", error)
                 claim = None
+            if claim and self._is_suspect(claim) and not self._has_nothing():
+                # If one of those in hand kills this worker, the attempt of one that is held is burnt, though not begun.
+                self._suspect_waits = True
+                self._report(claim, GivenBack())
+                continue
             if claim or not in_hand:
                 return claim
             # What is in hand may be the last of its look-ahead.
@@ -157,12 +165,19 @@ class _Flow:
             return
         chunk = Chunk(claim)
         self._holding.take(chunk)
-        is_suspect = claim.attempts > 1
-        if is_suspect or self._holding.overlaps(chunk):
+        if self._holding.overlaps(chunk):
             self._wait_until(lambda: self._holding.chunks() == [chunk])
         self._read_chunk(chunk)
-        if is_suspect:
-            self._wait_until(lambda: not self._holding.chunks())
+        if self._is_suspect(claim):
+            self._suspect_waits = False
+            self._wait_until(self._has_nothing)
+
+    def _is_suspect(self, claim: ChunkClaim) -> bool:
+        """Tell whether a chunk may be what killed or broke a worker."""
+        return 1 < claim.attempts <= self._context.settings.max_attempts
+
+    def _has_nothing(self) -> bool:
+        return not self._holding.chunks()
 
     def _read_chunk(self, chunk: Chunk) -> None:
         def keep() -> None:
