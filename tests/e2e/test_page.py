@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from bad_files import jpeg
 from stack import Stack
@@ -148,6 +148,47 @@ def test_a_collection_is_made_and_deleted_by_its_name(page: Page, stack: Stack) 
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
     assert stack.http.get("/v1/collections/pagemade").status_code == 404
+
+
+def test_who_may_not_see_collections_still_ingests_and_sees_jobs(page: Page, complaints: list[str]) -> None:
+    refusal = {"code": "forbidden", "detail": "This needs a key with another right."}
+    page.route("**/v1/collections", lambda route: route.fulfill(status=403, json=refusal))
+    page.goto("/#/ingest")
+    expect(page.locator("h1")).to_have_text("Ingest")
+    expect(page.locator("#collection")).to_have_value("default")
+    expect(page.locator(".notice.error")).to_contain_text("another right")
+    assert "403" in complaints.pop()
+
+
+def test_a_search_that_has_expired_is_no_longer_being_searched(page: Page, complaints: list[str]) -> None:
+    gone = {"code": "job_expired", "detail": "The job has expired."}
+    page.route("**/v1/jobs/*", lambda route: route.fulfill(status=410, json=gone))
+    page.goto("/#/search/01JABSENT")
+    expect(page.locator(".notice.error")).to_contain_text("expired")
+    expect(page.locator("#view")).not_to_contain_text("Searching")
+    assert "410" in complaints.pop()
+
+
+def test_no_more_pictures_are_searched_with_than_a_search_takes(
+    page: Page, stack: Stack, tmp_path: Path, complaints: list[str]
+) -> None:
+    most = stack.http.get("/v1/info").json()["limits"]["max_queries"]
+    pictures = [tmp_path / f"{number}.jpg" for number in range(most + 1)]
+    for picture in pictures:
+        picture.write_bytes(jpeg((16, 16)))
+    sent: list[int] = []
+
+    def count(route: Route) -> None:
+        sent.append((route.request.post_data_buffer or b"").count(b'name="image"'))
+        route.abort()
+
+    page.route("**/v1/searches", count)
+    show(page, "search")
+    page.set_input_files("#picker", pictures)
+    expect(page.locator(".notice").first).to_contain_text(f"first {most} pictures")
+    expect(page.locator(".notice.error")).to_have_count(1)
+    assert sent == [most]
+    complaints.clear()  # Of the search that was broken off.
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

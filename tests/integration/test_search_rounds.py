@@ -1,13 +1,22 @@
 """Searches that share the network, on real servers and decoders: round after round, each with its own answer."""
 
-from collections.abc import Callable
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from PIL import Image
 
 from ingest_parts import draw, engine_of, ingest, pool_of
+from lookalike.errors import FileMissing, QueueUnavailable
+from lookalike.jobstore import SearchClaim
 from lookalike.jobstore.redis import RedisJobStore
 from lookalike.records import JobKind, JobRecord, JobState, Query, SearchRequest
+from lookalike.remote import Fetched
 from lookalike_worker.context import Context
 from lookalike_worker.lanes import SearchLane
 
@@ -101,3 +110,70 @@ def test_a_search_that_was_tried_before_is_alone_with_the_network(make_worker: M
     SearchLane(context).ring()
     assert (held, engine_of(context).seen) == ([1, 1], [1, 1])
     assert [found(store.get(job_id)) for job_id in (tried, other)] == [[NAMES[0]], [NAMES[1]]]
+
+
+def test_a_round_is_answered_although_the_next_one_cannot_be_begun(
+    make_worker: Make, image_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = stocked(make_worker, image_root, search_batch=1)
+    jobs = [submit(context, name) for name in NAMES[:2]]
+    claim_searches, calls = context.jobs.claim_searches, itertools.count(1)
+
+    def away_once(*, limit: int) -> Sequence[SearchClaim]:
+        if next(calls) == 2:
+            raise QueueUnavailable
+        return claim_searches(limit=limit)
+
+    monkeypatch.setattr(context.jobs, "claim_searches", away_once)
+    SearchLane(context).ring()
+    assert [found(context.jobs.get(job_id)) for job_id in jobs] == [[name] for name in NAMES[:2]]
+
+
+class SlowStore:
+    """An object store that the second picture lies in, and that is waited for."""
+
+    def __init__(self) -> None:
+        self.copy: Future[Fetched] = Future()
+
+    def is_remote(self, uri: str) -> bool:
+        return uri.endswith(NAMES[1])
+
+    def fetch(self, _: str) -> Future[Fetched]:
+        # What should hold the first search up ends the test.
+        threading.Timer(3, self.give_up).start()
+        return self.copy
+
+    def give_up(self) -> None:
+        if not self.copy.done():
+            self.copy.set_exception(FileMissing())
+
+
+def test_a_round_is_answered_before_the_pictures_of_the_next_are_fetched(make_worker: Make, image_root: Path) -> None:
+    context = stocked(make_worker, image_root, search_batch=1)
+    store: Any = SlowStore()
+    jobs = [submit(context, name) for name in NAMES[:2]]
+
+    uri = context.sources.roots.resolve_file(NAMES[1])
+
+    def arrive() -> None:
+        if not store.copy.done():
+            store.copy.set_result(Fetched(uri=uri, size=0, mtime_ns=0, etag=""))
+
+    engine_of(context).before = arrive
+    SearchLane(replace(context, remote=store)).ring()
+    assert [found(context.jobs.get(job_id)) for job_id in jobs] == [[name] for name in NAMES[:2]]
+
+
+@pytest.mark.usefixtures("keen_keepers")
+def test_a_job_store_that_is_away_while_pictures_are_decoded_fails_no_search(
+    make_worker: Make, image_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = stocked(make_worker, image_root, search_lease_s=60)
+    job_id = submit(context, NAMES[0])
+
+    def away(_: SearchClaim) -> None:
+        raise QueueUnavailable
+
+    monkeypatch.setattr(context.jobs, "renew", away)
+    SearchLane(context).ring()
+    assert found(context.jobs.get(job_id)) == [NAMES[0]]

@@ -368,6 +368,17 @@ def test_lists_of_lists_are_refused_by_the_name_of_their_column(place: Place) ->
         place.list(put(place, target.getvalue(), "nested.parquet"))
 
 
+@pytest.mark.parametrize(
+    "kind", [pyarrow.binary(3), pyarrow.list_(pyarrow.binary(3)), pyarrow.opaque(pyarrow.binary(3), "a", "b")], ids=str
+)
+def test_bytes_of_one_size_which_are_unpacked_for_each_row_are_refused_too(place: Place, kind: Any) -> None:
+    target = io.BytesIO()
+    column = pyarrow.array([None], kind)
+    pyarrow.parquet.write_table(pyarrow.table({"uri": ["a.jpg"], "data": column}), target)
+    with pytest.raises(ManifestInvalid, match="'data'"):
+        place.list(put(place, target.getvalue(), "bytes.parquet"))
+
+
 # --- How many there are ---------------------------------------------------------------------------------------------
 
 

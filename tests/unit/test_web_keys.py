@@ -226,6 +226,18 @@ def test_an_ingest_reads_from_the_roots_of_its_key_only(web: Web, source: dict[s
     assert (unlimited.status_code == 202) == (expected in {202, "root_not_allowed"})
 
 
+def test_the_failures_of_another_are_no_way_out_of_the_roots_of_a_key_that_sees_all_jobs(web: Web) -> None:
+    spring = {"collection": "spring", **FOLDER}
+    job_id = asking(web, "other")("POST", "/v1/ingests", json=spring).json["id"]
+    fail_one(web)
+    again = {"collection": "spring", "source": {"type": "failures", "job_id": job_id}}
+    confined = asking(web, "confined")
+    assert confined("GET", f"/v1/jobs/{job_id}").status_code == 200
+    assert code(confined("POST", "/v1/ingests", json=again)) == (403, "root_not_allowed")
+    assert code(confined("POST", f"/v1/jobs/{job_id}/retry")) == (403, "root_not_allowed")
+    assert asking(web, "of-old")("POST", "/v1/ingests", json=again).status_code == 202
+
+
 def test_a_search_by_path_reads_from_the_roots_of_its_key_only(web: Web) -> None:
     web.vectors.store("spring", "file:///a")
     ask = asking(web, "confined")

@@ -18,6 +18,7 @@ graceful_timeout = 30  # What an upload under way may take when the service stop
 keepalive = 5
 max_requests = 5000  # Whatever leaks, leaks for so long.
 max_requests_jitter = 500
+sendfile = False  # Python's waits for ever for a client that takes nothing, whatever time limit its socket has.
 limit_request_line = 8190  # The app answers 414 from 4,094 on, in its own form.
 worker_tmp_dir = str(_shared_memory) if _shared_memory.is_dir() else None  # fchmod on a slow disk would block.
 control_socket_disable = True

@@ -58,7 +58,15 @@ def _check_source(services: Services, source: Source) -> None:
         case ObjectsSource():
             _check_object(services, services.remote.check_prefix(source.prefix))
         case FailuresSource():
-            own(services.jobs.get(source.job_id))
+            _check_ledger(own(services.jobs.get(source.job_id)))
+
+
+def _check_ledger(record: JobRecord) -> None:
+    if caller().roots is not None and record.owner != caller().name:
+        raise RootNotAllowed(
+            "This API key is for certain roots only, and the files that failed in the job of another may lie anywhere. "
+            "Name a folder, a prefix or addresses instead."
+        )
 
 
 def _check_folder(services: Services, source: FolderSource) -> None:

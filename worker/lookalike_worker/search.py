@@ -70,7 +70,8 @@ class _Round:
     began_s: float
     searches: list[_Search]
     keeper: Keeper
-    decoding: list[tuple[_Asked, Future[Decoded]]]  #: Their pictures, on their way through the decoders.
+    fetching: list[tuple[_Asked, Future[Fetched]]]  #: Their pictures, on their way from an object store...
+    decoding: list[tuple[_Asked, Future[Decoded]]]  #: ...and through the decoders.
 
 
 def serve_searches(context: Context) -> int:
@@ -85,7 +86,7 @@ def serve_searches(context: Context) -> int:
         pictures = _decoded(context, current)
         # A search that was tried before may be what killed its worker. It takes no other with it.
         alone = any(search.claim.attempts > 1 for search in current.searches)
-        following = None if alone or time.monotonic() > until_s else _begin(context)
+        following = None if alone or time.monotonic() > until_s else _begin_ahead(context)
         try:
             _answer_all(context, current, pictures)
         except Exception:
@@ -108,8 +109,17 @@ def _begin(context: Context) -> _Round:
     searches = [_Search(claim, asked=[_Asked(query) for query in claim.request.queries]) for claim in claims]
     for search in searches:
         _open(context, search)
-    keeper = Keeper(context.jobs, context.heart, claims)
-    return _Round(began_s, searches, keeper, _decoding(context, _alive(searches), keeper))
+    keeper = Keeper(context.jobs, context.heart, claims, lease_s=context.settings.search_lease_s)
+    return _Round(began_s, searches, keeper, *_read(context, _alive(searches)))
+
+
+def _begin_ahead(context: Context) -> _Round | None:
+    """Begin the next round. What goes wrong there is no reason to leave the one in hand unanswered."""
+    try:
+        return _begin(context)
+    except Exception:
+        log.exception("the next searches could not be begun; those in hand are answered first")
+        return None
 
 
 def _answer_all(context: Context, current: _Round, pictures: Sequence[tuple[_Asked, Decoded]]) -> None:
@@ -143,6 +153,13 @@ def _open(context: Context, search: _Search) -> None:
 def _decoded(context: Context, current: _Round) -> list[tuple[_Asked, Decoded]]:
     """Wait for the pictures of a round."""
     pictures: list[tuple[_Asked, Decoded]] = []
+    for asked, copy in current.fetching:
+        try:
+            readable = result_of(copy, current.keeper.keep).uri
+        except LookalikeError as error:
+            asked.error = error
+        else:
+            current.decoding.append((asked, context.decoders.decode(readable)))
     for asked, future in current.decoding:
         try:
             pictures.append((asked, result_of(future, current.keeper.keep)))
@@ -169,26 +186,26 @@ def _embed(context: Context, pictures: Sequence[tuple[_Asked, Decoded]]) -> None
             asked.vector = vector
 
 
-def _decoding(context: Context, searches: Sequence[_Search], keeper: Keeper) -> list[tuple[_Asked, Future[Decoded]]]:
-    """Begin to decode all pictures; those that lie in an object store are fetched first, side by side."""
-    found: list[tuple[_Asked, str, Future[Fetched] | None]] = []
+def _read(
+    context: Context, searches: Sequence[_Search]
+) -> tuple[list[tuple[_Asked, Future[Fetched]]], list[tuple[_Asked, Future[Decoded]]]]:
+    """Begin to decode all pictures; those that lie in an object store are only fetched, side by side.
+
+    Waits for neither: while this round is on its way, the one before it is to be answered.
+    """
+    fetching: list[tuple[_Asked, Future[Fetched]]] = []
+    decoding: list[tuple[_Asked, Future[Decoded]]] = []
     for asked in (asked for search in searches for asked in search.asked):
         try:
             uri = _picture(context, asked.query)
         except LookalikeError as error:
             asked.error = error
         else:
-            if uri:
-                found.append((asked, uri, context.remote.fetch(uri) if context.remote.is_remote(uri) else None))
-    decoding: list[tuple[_Asked, Future[Decoded]]] = []
-    for asked, uri, copy in found:
-        try:
-            readable = result_of(copy, keeper.keep).uri if copy else uri
-        except LookalikeError as error:
-            asked.error = error
-        else:
-            decoding.append((asked, context.decoders.decode(readable)))
-    return decoding
+            if uri and context.remote.is_remote(uri):
+                fetching.append((asked, context.remote.fetch(uri)))
+            elif uri:
+                decoding.append((asked, context.decoders.decode(uri)))
+    return fetching, decoding
 
 
 def _picture(context: Context, query: Query) -> str | None:

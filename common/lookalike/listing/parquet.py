@@ -86,8 +86,11 @@ def _check_type(field: Any) -> None:
     from pyarrow import types
 
     is_list = types.is_list(field.type) or types.is_large_list(field.type)
-    kind = field.type.value_type if is_list else field.type
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_nested(kind):
+    declared = field.type.value_type if is_list else field.type
+    kind = getattr(declared, "storage_type", declared)  # Of an extension type.
+    # Those of one size are no texts to Arrow, which would unpack one of megabytes for each row.
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    if is_bytes or types.is_nested(kind):
         raise ManifestInvalid(f"The column {field.name!r} holds bytes or structures. Leave it out of the manifest.")
 
 

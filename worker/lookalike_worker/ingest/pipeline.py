@@ -134,7 +134,7 @@ class _Flow:
         """Claim the next chunk as soon as there is room for it; None where there is none, and nothing is in hand."""
         while True:
             # Nothing is claimed ahead while a suspect waits, or those of other jobs would have its turns for ever.
-            may_claim = self._holding.has_room
+            may_claim = self._has_nothing if self._suspect_waits else self._holding.has_room
             if not may_claim():
                 self._wait_until(may_claim)
             if self._is_broken or self._stopping():

@@ -22,7 +22,7 @@ let info = null;
 /** Show what the address names: `#/search/JOB`, `#/jobs`, and so on. The view before is told to let go. */
 function route() {
   const [name, argument] = location.hash.replace(/^#\//, "").split("/");
-  const section = name in VIEWS ? name : "search";
+  const section = Object.hasOwn(VIEWS, name) ? name : "search";
   leave.abort();
   leave = new AbortController();
   for (const link of document.querySelectorAll("nav a")) {
@@ -40,10 +40,12 @@ async function choose(wanted) {
   const names = new Set([info.default_collection, ...collections.map((each) => each.name)]);
   if (wanted) names.add(wanted);
   const chosen = wanted ?? sessionStorage.getItem("lookalike-collection") ?? info.default_collection;
-  select.replaceChildren(...[...names].sort().map((name) => el("option", { value: name }, name)));
+  offer([...names].sort());
   select.value = names.has(chosen) ? chosen : info.default_collection;
   return collections;
 }
+
+const offer = (names) => select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
 
 /** Ask for an API key in a dialog; resolves to null where the user gives none. */
 function askForKey() {
@@ -87,6 +89,7 @@ window.addEventListener("hashchange", route);
 attempt(async () => {
   info = await call("/v1/info");
   announce();
-  await choose();
+  offer([info.default_collection]); // Jobs and ingests are of use without Milvus, and to keys that may not search, too.
+  await attempt(() => choose());
   route();
 });

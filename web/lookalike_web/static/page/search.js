@@ -93,7 +93,7 @@ function imagesOf(transfer) {
 
 /** Search with pictures of this machine. */
 async function searchFiles(context, files) {
-  const { max_upload_images: most } = context.info.limits;
+  const { max_queries: most } = context.info.limits;
   if (!files.length) return;
   if (files.length > most) notify(`Only the first ${most} pictures are searched with.`);
   const taken = files.slice(0, most);
@@ -123,8 +123,7 @@ async function submit(request, files) {
 async function showJob(answer, context) {
   const id = context.argument;
   answer.append(el("p", { className: "hint", role: "status" }, "Searching…"));
-  const job = await finalJob(id, { signal: context.signal });
-  answer.replaceChildren();
+  const job = await finalJob(id, { signal: context.signal }).finally(() => answer.replaceChildren());
   if (job.kind !== "search") {
     location.replace(`#/jobs/${id}`);
     return null;
