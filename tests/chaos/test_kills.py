@@ -78,8 +78,9 @@ def test_a_job_whose_message_was_lost_is_rung_again(stack: Stack) -> None:
             redis.Redis.from_url(stack.redis_url(), decode_responses=True), Limits.from_settings(Settings())
         )
         request = IngestRequest(collection="unheard", source=FolderSource(path="pictures"))
+        # Rings that earlier jobs did not need are heard first, or they would be heard for this one.
+        until(lambda: client.llen("ingest") == 0 or None, 120, stack.logs)
         job, _ = store.create(JobKind.INGEST, request)  # as a front end that dies before it rings
-        assert client.llen("ingest") == 0
         assert_exact(stack, job.id, "unheard")
         store.close()
 

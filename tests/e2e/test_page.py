@@ -68,6 +68,7 @@ def test_pictures_find_themselves_and_the_address_shows_the_search_again(
     wanted = [gallery[3], gallery[30]]
     search(page, collection, wanted)
     for _ in range(2):
+        expect(page.locator(".result")).to_have_count(len(wanted))
         for result, path in zip(page.locator(".result").all(), wanted, strict=True):
             expect(result.locator(".query-name")).to_have_text(path.name)
             expect(result.locator(".hit").first).to_have_attribute(

@@ -8,6 +8,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from lookalike.errors import (
     ArchiveTooLarge,
@@ -179,6 +180,7 @@ def test_a_driver_that_only_knows_folders_lists_in_the_same_order(tmp_path: Path
 
 def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.delitem(_registry, "gs", raising=False)  # As it is where nothing asked for it before.
     with (
         make_remote(tmp_path, object_roots=(f"gs://{BUCKET}",)) as remote,
         pytest.raises(MissingExtra, match=r"lookalike\[gcs\]"),
