@@ -7,8 +7,9 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from lookalike.artifacts import Artifacts
 from lookalike.decodepool import DecodePool
-from lookalike.errors import CollectionExists, CollectionNotFound, ImageNotFound, VectorStoreUnavailable
+from lookalike.errors import CollectionExists, CollectionNotFound, ImageNotFound, InvalidFilter, VectorStoreUnavailable
 from lookalike.jobstore import Lane, Limits
 from lookalike.jobstore.memory import MemoryJobStore
 from lookalike.records import Collection, CollectionRequest
@@ -74,6 +75,12 @@ class FakeVectorStore:
         assert settled, "a row that was written a moment ago counts"
         stored = self.images.get(name, {})
         return {key: stored[key] for key in ids if key in stored}
+
+    def count_matching(self, name: str, filter: str) -> int:
+        """Take every filter that could be one to match all."""
+        if not filter.strip():
+            raise InvalidFilter
+        return self.count(name)
 
     def delete(self, name: str, ids: Sequence[str]) -> int:
         self.collection(name)
@@ -148,6 +155,7 @@ def build_web(folder: Path, **changed: Any) -> Web:
         roots=sources.roots,
         uploads=sources.uploads,
         partials=Partials(sources.uploads, max_bytes=settings.max_archive_bytes),
+        artifacts=Artifacts.from_settings(settings),
         decoders=DecodePool(settings, processes=1),
         remote=Remote(settings),
         throttle=Throttle.connect(settings),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.artifacts import Artifacts
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.errors import VectorStoreRejected
@@ -109,6 +110,7 @@ def make_context(settings: Settings, decoder: tuple[str, ...] = MOODY, model: Mo
         heart=Heart(jobs, worker_info(jobs, model), every_s=0.1, limit_s=60),
         lister=Lister(sources.roots, sources.uploads, remote, jobs),
         remote=remote,
+        artifacts=Artifacts.from_settings(settings),
     )
 
 

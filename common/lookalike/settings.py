@@ -178,6 +178,11 @@ class Settings(BaseSettings):
         return self.data_dir / "uploads"
 
     @property
+    def artifacts_dir(self) -> Path:
+        """Where jobs leave files; web and workers need to share it."""
+        return self.data_dir / "artifacts"
+
+    @property
     def models_dir(self) -> Path:
         """Where downloaded weights and compiled networks are kept."""
         return self.data_dir / "models"

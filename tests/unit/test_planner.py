@@ -92,6 +92,7 @@ def planner(jobs: MemoryJobStore, rings: Rings, root: Path, rows: Rows | None = 
         heart=Heart(jobs, info, every_s=60, limit_s=60),
         lister=Lister(sources.roots, Uploads(), nothing, jobs),
         remote=nothing,
+        artifacts=nothing,
     )
     return Planner(context)
 

@@ -87,6 +87,7 @@ STATUS: Final[Mapping[type[errors.LookalikeError], HTTPStatus]] = {
     RouteNotFound: HTTPStatus.NOT_FOUND,
     errors.FolderNotFound: HTTPStatus.NOT_FOUND,
     errors.JobNotFound: HTTPStatus.NOT_FOUND,
+    errors.ArtifactNotFound: HTTPStatus.NOT_FOUND,
     errors.CollectionNotFound: HTTPStatus.NOT_FOUND,
     errors.ImageNotFound: HTTPStatus.NOT_FOUND,
     errors.UploadNotFound: HTTPStatus.NOT_FOUND,

@@ -12,6 +12,7 @@ from lookalike.records import (
     JobRecord,
     ManifestSource,
     ObjectsSource,
+    Request,
     SearchRequest,
     Source,
     URLsSource,
@@ -21,14 +22,14 @@ from lookalike_web.auth import caller
 from lookalike_web.services import Services
 
 
-def check_permitted(services: Services, wanted: IngestRequest | SearchRequest) -> None:
+def check_permitted(services: Services, wanted: Request) -> None:
     """Refuse a job that the caller's key may not have; raises `Forbidden`, `RootNotAllowed` and `JobNotFound`."""
     caller().require_collection(wanted.collection)
     if isinstance(wanted, SearchRequest):
         for query in wanted.queries:
             if query.path is not None:
                 _check_file(services, query.path)
-    else:
+    elif isinstance(wanted, IngestRequest):
         _check_source(services, wanted.source)
 
 

@@ -43,15 +43,18 @@ def _links(record: JobRecord) -> dict[str, str]:
     url = job_url(record.id)
     ingest = record.kind is JobKind.INGEST
     live = not record.state.final
+    lasting = live and record.kind is not JobKind.SEARCH and not record.cancel_requested
     possible = {
         "events": live,
         "cancel": live and not record.cancel_requested,
-        "pause": ingest and live and not record.cancel_requested and not record.paused,
-        "resume": ingest and live and not record.cancel_requested and record.paused,
-        "failures": ingest and record.progress.failed > 0,
+        "pause": lasting and not record.paused,
+        "resume": lasting and record.paused,
+        "failures": record.kind is not JobKind.SEARCH and record.progress.failed > 0,
         "retry": ingest and not live and record.progress.failed > 0,
     }
     links = {"self": url} | {name: f"{url}/{name}" for name, there in possible.items() if there}
+    if record.kind.in_steps:
+        links["files"] = f"{url}/files"
     if record.kind is JobKind.SEARCH and record.state is JobState.SUCCEEDED:
         links["figure"] = f"{url}/figure.png"
     return links

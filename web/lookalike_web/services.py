@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from flask import current_app
 
+from lookalike.artifacts import Artifacts
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import JobStore, Lane
 from lookalike.remote import Remote
@@ -38,6 +39,7 @@ class Services:
     roots: Roots
     uploads: UploadStore
     partials: Partials
+    artifacts: Artifacts
     decoders: DecodePool
     remote: Remote
     throttle: Throttle | None = None  #: None sets no limit.

@@ -15,15 +15,13 @@ from lookalike.errors import (
     RootNotAllowed,
 )
 from lookalike.jobstore import Idempotency, Lane
-from lookalike.records import IngestRequest, JobKind, JobRecord, SearchRequest
+from lookalike.records import JobKind, JobRecord, Request
 from lookalike_web.auth import caller, sender
 from lookalike_web.parsing import read_idempotency
 from lookalike_web.permitting import check_permitted
 from lookalike_web.presenting import job_response, job_url
 from lookalike_web.services import services
 from lookalike_web.waiting import preferred_wait_s, wait_gate
-
-LANES: Final = {JobKind.INGEST: Lane.INGEST, JobKind.SEARCH: Lane.SEARCH}
 
 #: A job's request as it is stored. Redis holds those of all waiting jobs, whose number is bounded: so are their bytes.
 MAX_REQUEST_BYTES: Final = 4 << 20
@@ -48,7 +46,7 @@ def admit(*, piece: bool = False) -> None:
 
 def submit(
     kind: JobKind,
-    content: IngestRequest | SearchRequest,
+    content: Request,
     *,
     check: Callable[[], None] = lambda: None,
     wait_s: float | None = None,
@@ -68,7 +66,7 @@ def submit(
     return job_response(record, status=200 if record.state.final else 202, headers=headers)
 
 
-def _accept(kind: JobKind, content: IngestRequest | SearchRequest, check: Callable[[], None]) -> JobRecord:
+def _accept(kind: JobKind, content: Request, check: Callable[[], None]) -> JobRecord:
     jobs, owner = services().jobs, caller().name
     idempotency = _owned(read_idempotency(kind, content, ignoring={"wait"}), owner)
     if idempotency and (known := jobs.find_idempotent(idempotency.key)):
@@ -86,7 +84,7 @@ def _accept(kind: JobKind, content: IngestRequest | SearchRequest, check: Callab
         )
     record, created = jobs.create(kind, content, idempotency=idempotency, owner=owner)
     if created:
-        services().doorbell.ring(LANES[kind])
+        services().doorbell.ring(Lane.SEARCH if kind is JobKind.SEARCH else Lane.INGEST)
     return record
 
 

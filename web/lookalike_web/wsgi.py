@@ -1,5 +1,6 @@
 """The composition root of a front-end process. gunicorn imports it after the fork, in each of its workers."""
 
+from lookalike.artifacts import Artifacts
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore.redis import RedisJobStore
@@ -27,6 +28,7 @@ def build_services(settings: Settings) -> Services:
         roots=sources.roots,
         uploads=sources.uploads,
         partials=Partials(sources.uploads, max_bytes=settings.max_archive_bytes),
+        artifacts=Artifacts.from_settings(settings),
         decoders=DecodePool(settings, processes=DECODE_PROCESSES),
         remote=Remote.from_settings(settings),
         throttle=Throttle.connect(settings),

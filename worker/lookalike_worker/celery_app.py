@@ -14,6 +14,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_ready
 from celery.worker import state as celery_state
 
+from lookalike.artifacts import Artifacts
 from lookalike.broker import TASK_NAMES, WORKER_SOCKET_TIMEOUT_S, Doorbell, celery_config
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import Lane
@@ -107,6 +108,7 @@ def build_context(settings: Settings, lane: Lane, name: str, doorbell: Doorbell)
         heart=Heart(jobs, info, every_s=settings.heartbeat_s, limit_s=settings.task_limit_s),
         lister=Lister(sources.roots, sources.uploads, remote, jobs, limits=Limits.from_settings(settings)),
         remote=remote,
+        artifacts=Artifacts.from_settings(settings),
         crash=CrashPoints(settings.crash_at),
     )
 

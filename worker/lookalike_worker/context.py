@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from lookalike.artifacts import Artifacts
 from lookalike.broker import Doorbell
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import JobStore
@@ -29,6 +30,7 @@ class Context:
     heart: Heart
     lister: Lister
     remote: Remote
+    artifacts: Artifacts
     crash: CrashPoints = field(default_factory=lambda: CrashPoints(None))
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from typing import Final, TypeVar
 
 from lookalike.errors import QueueUnavailable
-from lookalike.jobstore import ChunkClaim, JobStore, PlanClaim, Renewal, SearchClaim
+from lookalike.jobstore import Claim, JobStore, Renewal
 from lookalike_worker.heart import Heart
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Keeper:
         self,
         jobs: JobStore,
         heart: Heart,
-        claims: Sequence[PlanClaim | ChunkClaim | SearchClaim],
+        claims: Sequence[Claim],
         *,
         lease_s: float = 0.0,
     ) -> None:
@@ -78,7 +78,7 @@ class Keeper:
             self._heart.beat()
             time.sleep(KEEP_EVERY_S)
 
-    def _note(self, claim: PlanClaim | ChunkClaim | SearchClaim, renewal: Renewal) -> None:
+    def _note(self, claim: Claim, renewal: Renewal) -> None:
         match renewal:
             case Renewal.CANCELLED:
                 self.cancelled.add(claim.job_id)

@@ -16,12 +16,14 @@ from lookalike.errors import (
     SourceUnavailable,
     VectorStoreUnavailable,
 )
-from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt
+from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt, StepClaim
 from lookalike.records import JobError, WaitingFor
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.pipeline import GivenBack, Pipeline
 from lookalike_worker.ingest.planner import Planner
+from lookalike_worker.keeping import Keeper
 from lookalike_worker.search import serve_searches
+from lookalike_worker.steps import WORK
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +71,12 @@ class SearchLane:
         """There is nothing to let go of."""
 
 
+class _Interrupted(Exception):
+    """The step in hand is to end at once: its job is cancelled or paused, its claim lost, or the worker ends."""
+
+
 class IngestLane:
-    """Plans jobs and processes their chunks."""
+    """Plans ingests and processes their chunks, and does the steps of other jobs."""
 
     def __init__(self, context: Context, stopping: Callable[[], bool]) -> None:
         self._context = context
@@ -80,6 +86,7 @@ class IngestLane:
         self._reporting = threading.Lock()  # The pipeline's reader plans while its writer reports.
         self._refusals = 0  # Times in a row that the vector store, or a source, could not be reached.
         self._look_again_s: float | None = None  # When the vector store, which was out of reach, is tried again.
+        self._step: StepClaim | None = None  # Claimed by the pipeline, whose threads do not do steps.
 
     def close(self) -> None:
         """End the threads."""
@@ -87,7 +94,7 @@ class IngestLane:
         self._planner.close()
 
     def ring(self) -> None:
-        """Do one plan step, or process chunks until none waits."""
+        """Plan a piece of an ingest, do a step of another job, or process chunks until none waits."""
         self._context.crash.reach("after_pop")
         try:
             if self._stopping() or self._is_cut_off():
@@ -96,20 +103,30 @@ class IngestLane:
             if isinstance(claim, PlanClaim):
                 with self._context.heart.at_work():
                     self._plan(claim)
+            elif isinstance(claim, StepClaim):
+                self._take_step(claim)
             elif claim:
                 self._pipeline.run(claim)
+                if self._step:
+                    claim, self._step = self._step, None
+                    self._take_step(claim)
         except QueueUnavailable as error:
             log.warning("ingest waits for the job store; work in hand lapses with its lease: %s", error)
 
     # --- What the pipeline asks for, from its threads ---
 
     def claim(self) -> ChunkClaim | None:
-        """Claim the next chunk; makes the plan steps whose turn comes before."""
+        """Claim the next chunk; makes the plans whose turn comes before; a step waits for all in hand."""
+        if self._step:
+            return None
         while isinstance(claim := self._claim(), PlanClaim):
             self._plan(claim)
+        if isinstance(claim, StepClaim):
+            self._step = claim
+            return None
         return claim
 
-    def report(self, claim: PlanClaim | ChunkClaim, outcome: Receipt | Exception) -> None:
+    def report(self, claim: PlanClaim | ChunkClaim | StepClaim, outcome: Receipt | Exception) -> None:
         """Settle a piece of work: follow up what was done, give back or fail what was not."""
         with self._reporting:
             if isinstance(outcome, Exception):
@@ -118,7 +135,7 @@ class IngestLane:
                 self._refusals = 0
                 self._follow(claim, outcome)
 
-    def _claim(self) -> PlanClaim | ChunkClaim | None:
+    def _claim(self) -> PlanClaim | ChunkClaim | StepClaim | None:
         claim = self._context.jobs.claim_ingest()
         if claim:
             self._context.crash.reach("after_claim")
@@ -134,7 +151,36 @@ class IngestLane:
         self.report(claim, outcome)
         self._context.crash.reach("after_accounting")
 
-    def _give_up(self, claim: PlanClaim | ChunkClaim, error: Exception) -> None:
+    def _take_step(self, claim: StepClaim) -> None:
+        context = self._context
+        keeper = Keeper(context.jobs, context.heart, [claim], lease_s=context.settings.lease_s)
+
+        def keep() -> None:
+            keeper.keep()
+            if self._stopping() or claim.job_id in keeper.cancelled | keeper.paused | keeper.lost:
+                raise _Interrupted
+
+        outcome: Receipt | Exception
+        try:
+            with context.heart.at_work():
+                outcome = self._do_step(claim, keeper, keep)
+        except _Interrupted:
+            # Of a job that was cancelled this is the end.
+            outcome = GivenBack()
+        except Exception as error:  # noqa: BLE001 - every one is reported
+            outcome = error
+        self.report(claim, outcome)
+        context.crash.reach("after_accounting")
+
+    def _do_step(self, claim: StepClaim, keeper: Keeper, keep: Callable[[], None]) -> Receipt | Exception:
+        context = self._context
+        if claim.attempts > context.settings.max_attempts:
+            return Quarantined()
+        step = WORK[claim.kind](context, claim, keep)
+        context.crash.reach("before_accounting")
+        return keeper.persist(lambda: context.jobs.advance(claim, step))
+
+    def _give_up(self, claim: PlanClaim | ChunkClaim | StepClaim, error: Exception) -> None:
         jobs = self._context.jobs
         match error:
             case GivenBack():
@@ -149,7 +195,7 @@ class IngestLane:
             case SetupError():  # Of this machine, as when no decoder can be started; not of the job.
                 log.warning("job %s: an attempt failed: %s", claim.job_id, error)
                 # Files are not set aside for it. But a source that no worker here can list is to end its job.
-                is_plan, pause_s = isinstance(claim, PlanClaim), self._next_pause_s()
+                is_plan, pause_s = not isinstance(claim, ChunkClaim), self._next_pause_s()
                 jobs.give_back(claim, delay_s=pause_s, burn_attempt=is_plan, waiting_for=WaitingFor.WORKER)
             case LookalikeError():
                 self._fail(claim, error)
@@ -157,11 +203,11 @@ class IngestLane:
                 log.error("job %s: an attempt failed", claim.job_id, exc_info=error)
                 jobs.give_back(claim, delay_s=_RETRY_PAUSE_S)
 
-    def _fail(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
+    def _fail(self, claim: PlanClaim | ChunkClaim | StepClaim, error: LookalikeError) -> None:
         log.warning("job %s failed: %s", claim.job_id, error)
         self._context.jobs.fail(claim, JobError(code=error.code, message=error.message))
 
-    def _return_when_possible(self, claim: PlanClaim | ChunkClaim, error: QueueUnavailable) -> None:
+    def _return_when_possible(self, claim: PlanClaim | ChunkClaim | StepClaim, error: QueueUnavailable) -> None:
         """Give work back as soon as the job store answers again: waiting for the lease to lapse takes far longer."""
         log.warning("work of job %s is given back once the job store is there: %s", claim.job_id, error)
         gives_up_s = time.monotonic() + self._context.settings.lease_s
@@ -177,7 +223,7 @@ class IngestLane:
                 self._context.doorbell.ring(Lane.INGEST)
                 return
 
-    def _wait(self, claim: PlanClaim | ChunkClaim, error: LookalikeError) -> None:
+    def _wait(self, claim: PlanClaim | ChunkClaim | StepClaim, error: LookalikeError) -> None:
         """Give work back that something else holds up, for longer each time."""
         what = next(what for kind, what in _HELD_UP_BY.items() if isinstance(error, kind))
         pause_s = self._next_pause_s()
@@ -206,10 +252,10 @@ class IngestLane:
         self._look_again_s = None
         return False
 
-    def _follow(self, claim: PlanClaim | ChunkClaim, receipt: Receipt) -> None:
+    def _follow(self, claim: PlanClaim | ChunkClaim | StepClaim, receipt: Receipt) -> None:
         if receipt is Receipt.PLAN_DUE:
             self._context.doorbell.ring(Lane.INGEST)
-        elif receipt is Receipt.FINISHED:
+        elif receipt is Receipt.FINISHED and not isinstance(claim, StepClaim):
             self._maintain(claim.request.collection)
 
     def _maintain(self, collection: str) -> None:

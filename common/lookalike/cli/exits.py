@@ -31,6 +31,7 @@ _EXITS: dict[type[errors.LookalikeError], Exit] = {
     errors.InvalidRequest: Exit.USAGE,
     errors.TooManyItems: Exit.USAGE,
     errors.JobNotFound: Exit.NOT_FOUND,
+    errors.ArtifactNotFound: Exit.NOT_FOUND,
     errors.JobExpired: Exit.NOT_FOUND,
     errors.CollectionNotFound: Exit.NOT_FOUND,
     errors.ImageNotFound: Exit.NOT_FOUND,

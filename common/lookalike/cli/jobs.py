@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,14 +16,14 @@ from lookalike.cli.outcome import (
     summarise,
     tell_dropped,
 )
-from lookalike.cli.output import show, show_fields
+from lookalike.cli.output import note, show, show_fields
 from lookalike.cli.session import Session, service_options
 
 if TYPE_CHECKING:  # A command that fails at its options needs no client.
     from lookalike.client import Job
     from lookalike.records import JobRecord
 
-_KINDS = ("ingest", "search")
+_KINDS = ("ingest", "search", "deletion")
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 job_ids_argument = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")
@@ -181,3 +182,40 @@ def failures(session: Session, job_ids: tuple[str, ...]) -> None:
         spare = ("attempts", "stage")
         show(session, FAILURE_COLUMNS, map(failure_row, lines), records=lambda: list(lines), spare=spare)
     tell_dropped([job.record for job in found])
+
+
+@jobs.command("files")
+@click.argument("job_id", metavar="ID")
+@service_options
+@click.pass_obj
+def list_files(session: Session, job_id: str) -> None:
+    """List the files that a job has left behind.
+
+    \b
+    Example:
+      lookalike jobs files 01JDXYZ
+    """
+    with session.client() as client:
+        found = client.jobs.get(job_id).files()
+    show(session, ("name", "size", "url"), ((one.name, one.size, one.url) for one in found), records=lambda: found)
+
+
+@jobs.command("download")
+@click.argument("job_id", metavar="ID")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", help="A folder.")
+@service_options
+@click.pass_obj
+def download(session: Session, job_id: str, names: tuple[str, ...], output: Path) -> None:
+    """Fetch files that a job has left behind: all of them, or those named.
+
+    \b
+    Example:
+      lookalike jobs download 01JDXYZ -o results
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with session.client() as client:
+        job = client.jobs.get(job_id)
+        for name in names or [one.name for one in job.files()]:
+            job.download_to(name, output / name)
+            note(f"wrote {output / name}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lookalike.cli.exits import Exit, report
-from lookalike.cli.output import note, show
+from lookalike.cli.output import note, show, show_fields
 from lookalike.cli.progress import hindrance, images, progress_report, stage_split
 from lookalike.cli.session import Session
 from lookalike.errors import JobCancelled, JobFailed
@@ -91,6 +91,24 @@ def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s:
     if any(record.state is not JobState.SUCCEEDED for record in records):
         return Exit.FAILED
     return Exit.SOME_FILES if failed else Exit.DONE
+
+
+def run_job(session: Session, job: "Job", *, what: str) -> Exit:
+    """Wait for a job that is done in steps, with progress on stderr; print its result, and return the exit code."""
+    from lookalike.records import JobState
+
+    session.note(job)
+    with progress_report(what) as report:
+        job.wait(None, lambda progress: report.progress(progress, _hindrances([job])))
+    session.started.clear()
+    record = job.record
+    _report_unless_done(record)
+    if record.state is not JobState.SUCCEEDED:
+        return Exit.FAILED
+    show_fields(session, {"job": record.id, **(record.result or {})}, record=record)
+    if record.progress.failed:
+        tell_failures(job, record.progress.failed)
+    return Exit.SOME_FILES if record.progress.failed else Exit.DONE
 
 
 def _hindrances(jobs: "Sequence[Job]") -> str:

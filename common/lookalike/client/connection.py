@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx2
@@ -124,6 +125,23 @@ class Connection:
                 self._tell_retry()
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def save(self, call: Call, path: Path) -> None:
+        """Write the body of an answer to a file as it comes: it may be larger than memory. Raises as `send` does."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with self._http.stream(call.method, call.path, params=dict(call.params)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._judge(call, answer)[0]
+                with part.open("wb") as file:
+                    for block in answer.iter_bytes():
+                        file.write(block)
+            part.replace(path)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def _tell_retry(self) -> None:
         told, self._on_retry = self._on_retry, None

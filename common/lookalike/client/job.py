@@ -3,12 +3,28 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 from lookalike.client.connection import Call, Connection, error_from, submit_key
 from lookalike.client.results import IngestSummary, combined, summarise
 from lookalike.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, LookalikeError, WaitTimeout
-from lookalike.records import Failure, FailurePage, JobKind, JobRecord, JobState, Progress, SearchResult
+from lookalike.records import (
+    STEP_RESULTS,
+    ArtifactList,
+    ArtifactRecord,
+    Failure,
+    FailurePage,
+    JobKind,
+    JobRecord,
+    JobState,
+    Progress,
+    Record,
+    SearchResult,
+)
+
+R = TypeVar("R", bound=Record)
 
 OnProgress = Callable[[Progress], None]  #: Called with every new look at a job, the last of which is final.
 
@@ -82,11 +98,11 @@ class Job:
         return self.record
 
     def pause(self) -> JobRecord:
-        """Have an ingest stand still after the batch in hand; `resume` lets it go on, whatever was restarted since."""
+        """Have the job stand still after the batch in hand; `resume` lets it go on, whatever was restarted since."""
         return self._tell("pause")
 
     def resume(self) -> JobRecord:
-        """Let a paused ingest go on."""
+        """Let a paused job go on."""
         return self._tell("resume")
 
     def retry(self) -> "Job":
@@ -97,7 +113,7 @@ class Job:
         call = Call(method="POST", path=f"/v1/jobs/{self.id}/retry", headers=submit_key(), about=about_job(self.id))
         return Job(self._connection, self._connection.fetch(JobRecord, call))
 
-    def result(self, timeout_s: float | None = None) -> SearchResult | IngestSummary:
+    def result(self, timeout_s: float | None = None) -> SearchResult | IngestSummary | Record:
         """Wait for the job and return what it came to.
 
         Raises `JobFailed` (its cause is the error of the record's code), `JobCancelled`, `WaitTimeout`.
@@ -105,12 +121,33 @@ class Job:
         self.wait(timeout_s)
         if self.record.kind is JobKind.SEARCH:
             return self.search_result()
+        if self.record.kind.in_steps:
+            return self.step_result(STEP_RESULTS[self.record.kind])
         ledger = self.failures() if self.record.progress.failed else []
         return summarise([succeeded(self.record)], ledger)
 
     def search_result(self) -> SearchResult:
         """Return the result of a search that is over; raises as `result` does."""
         return SearchResult.model_validate(succeeded(self.record).result, extra="ignore")
+
+    def step_result(self, kind: type[R]) -> R:
+        """Return the result of a job that is over, and is neither an ingest nor a search; raises as `result` does."""
+        return kind.model_validate(succeeded(self.record).result, extra="ignore")
+
+    def files(self) -> tuple[ArtifactRecord, ...]:
+        """Return the files that the job has left behind so far."""
+        call = Call(method="GET", path=f"/v1/jobs/{self.id}/files", about=about_job(self.id))
+        return self._connection.fetch(ArtifactList, call).files
+
+    def download(self, name: str) -> bytes:
+        """Return one of the job's files; raises `ArtifactNotFound`."""
+        path = f"/v1/jobs/{self.id}/files/{quote(name, safe='')}"
+        return self._connection.send(Call(method="GET", path=path, about=about_job(self.id))).content
+
+    def download_to(self, name: str, path: Path) -> None:
+        """Write one of the job's files to a path; raises as `download` does."""
+        call = Call(method="GET", path=f"/v1/jobs/{self.id}/files/{quote(name, safe='')}", about=about_job(self.id))
+        self._connection.save(call, path)
 
     def failures(self) -> list[Failure]:
         """Return the files that could not be used, in the order they were found."""

@@ -1,15 +1,25 @@
 """Collections, stored images and jobs, each under a name of the client."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, overload
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
-from lookalike.client.connection import Call, Connection, Repeat
+from lookalike.client.connection import Call, Connection, Repeat, submit_key
 from lookalike.client.job import Job, about_job
 from lookalike.errors import CollectionNotFound, ImageNotFound
-from lookalike.records import Collection, Image, IndexKind, JobKind, JobPage, JobRecord, JobState, Metric
+from lookalike.records import (
+    Collection,
+    DeletionResult,
+    Image,
+    IndexKind,
+    JobKind,
+    JobPage,
+    JobRecord,
+    JobState,
+    Metric,
+)
 
 
 class CollectionList(BaseModel):
@@ -68,6 +78,28 @@ class Images:
         """Take an image out of its collection; its file stays."""
         self._connection.send(self._call("DELETE", image_id, "", collection, repeat=Repeat.UNSENT))
 
+    @overload
+    def delete_matching(
+        self, filter: str, *, collection: str | None = ..., dry_run: bool = ..., wait: Literal[True] = ...
+    ) -> DeletionResult: ...
+
+    @overload
+    def delete_matching(
+        self, filter: str, *, collection: str | None = ..., dry_run: bool = ..., wait: Literal[False]
+    ) -> Job: ...
+
+    def delete_matching(
+        self, filter: str, *, collection: str | None = None, dry_run: bool = False, wait: bool = True
+    ) -> DeletionResult | Job:
+        """Take all images that a filter matches out of their collection; with `dry_run` only count them.
+
+        Raises `InvalidFilter`. With `wait=False` it returns the job.
+        """
+        named = collection or self._collection
+        body = {"filter": filter, "dry_run": dry_run, **({"collection": named} if named else {})}
+        job = submit_job(self._connection, "/v1/deletions", body)
+        return job.step_result(DeletionResult) if wait and job.wait() else job
+
     def thumbnail(self, image_id: str, *, collection: str | None = None) -> bytes:
         """Return a small picture of an image, encoded."""
         return self._connection.send(self._call("GET", image_id, "/thumbnail", collection)).content
@@ -87,6 +119,13 @@ class Images:
             repeat=repeat,
             about={ImageNotFound: image_id, CollectionNotFound: named or ""},
         )
+
+
+def submit_job(connection: Connection, path: str, body: dict[str, Any]) -> Job:
+    """Start a job that is described by a JSON body."""
+    name = str(body.get("collection", ""))
+    call = Call(method="POST", path=path, json=body, headers=submit_key(), about={CollectionNotFound: name})
+    return Job(connection, connection.fetch(JobRecord, call))
 
 
 class Jobs:

@@ -31,6 +31,7 @@ from lookalike.errors.images import (
     URLUnreachable,
 )
 from lookalike.errors.jobs import (
+    ArtifactNotFound,
     JobCancelled,
     JobExpired,
     JobFailed,
@@ -86,6 +87,7 @@ from lookalike.errors.uploads import UploadConflict, UploadMismatch, UploadNotFo
 __all__ = [
     "ArchiveInvalid",
     "ArchiveTooLarge",
+    "ArtifactNotFound",
     "ChecksumMismatch",
     "CollectionExists",
     "CollectionNotFound",

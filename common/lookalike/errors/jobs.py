@@ -15,6 +15,12 @@ class JobExpired(LookalikeError):
     code = "job_expired"
 
 
+class ArtifactNotFound(LookalikeError):
+    """The job has no file of this name. Its `files` link lists those it has."""
+
+    code = "artifact_not_found"
+
+
 class JobNotFinal(LookalikeError):
     """The job still runs, so what failed in it is not known yet. Wait until it is final, or cancel it."""
 

@@ -9,6 +9,7 @@ from lookalike.jobstore.base import (
     Change,
     ChunkClaim,
     ChunkOutcome,
+    Claim,
     Idempotency,
     IngestItem,
     JobStore,
@@ -20,6 +21,8 @@ from lookalike.jobstore.base import (
     Receipt,
     Renewal,
     SearchClaim,
+    Step,
+    StepClaim,
     Swept,
     WebhookClaim,
 )
@@ -28,6 +31,7 @@ __all__ = [
     "Change",
     "ChunkClaim",
     "ChunkOutcome",
+    "Claim",
     "Idempotency",
     "IngestItem",
     "JobStore",
@@ -39,6 +43,8 @@ __all__ = [
     "Receipt",
     "Renewal",
     "SearchClaim",
+    "Step",
+    "StepClaim",
     "Swept",
     "WebhookClaim",
 ]

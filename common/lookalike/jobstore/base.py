@@ -16,8 +16,10 @@ from lookalike.records import (
     JobRecord,
     JobState,
     Metadata,
+    Request,
     SearchRequest,
     Stage,
+    StepRequest,
     WaitingFor,
     WorkerInfo,
 )
@@ -139,6 +141,29 @@ class SearchClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepClaim:
+    """The right to do the next step of a job that is neither an ingest nor a search. Valid while its lease lasts."""
+
+    job_id: str
+    token: str
+    attempts: int  #: At this step, this one included; counted before the work.
+    kind: JobKind
+    request: StepRequest
+    checkpoint: Mapping[str, Any] | None  #: What the step before left for this one; None for the first.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a step came to. One that is done twice, because its worker died before it was handed in, counts once."""
+
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)  #: All that the next step has to know.
+    total: int | None = None  #: What the job's progress counts, once that is known.
+    processed: int = 0
+    failures: tuple[Failure, ...] = ()  #: They count as done, too.
+    result: Mapping[str, Any] | None = None  #: The job's; with it the job has succeeded, and there is no next step.
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChunkOutcome:
     """What became of a chunk's files. Files of a cancelled chunk that were not reached are in none of these."""
 
@@ -150,6 +175,9 @@ class ChunkOutcome:
     removed: int = 0
     failures: tuple[Failure, ...] = ()
     stage_ms: Mapping[Stage, int] = field(default_factory=dict)  #: Milliseconds of work; `LIST` is not kept.
+
+
+Claim = PlanClaim | ChunkClaim | StepClaim | SearchClaim
 
 
 class Renewal(StrEnum):
@@ -167,7 +195,7 @@ class Receipt(StrEnum):
     REFUSED = "refused"  #: The claim had lapsed; what it brought is dropped.
     ACCEPTED = "accepted"
     FINISHED = "finished"  #: Accepted, and the job is final with it.
-    PLAN_DUE = "plan_due"  #: Accepted, and there is more to plan, or a next phase: ring the ingest lane.
+    PLAN_DUE = "plan_due"  #: Accepted, and there is more to plan, a next phase or a next step: ring the ingest lane.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +224,7 @@ class JobStore(Protocol):
     def create(
         self,
         kind: JobKind,
-        request: IngestRequest | SearchRequest,
+        request: Request,
         *,
         idempotency: Idempotency | None = None,
         owner: str | None = None,
@@ -247,13 +275,13 @@ class JobStore(Protocol):
         """
 
     def pause(self, job_id: str) -> JobRecord:
-        """Ask an ingest to stand still until it is resumed; raises as `get` does.
+        """Ask a job to stand still until it is resumed; raises as `get` does.
 
         What is final, being cancelled, or a search stays as it is.
         """
 
     def resume(self, job_id: str) -> JobRecord:
-        """Let a paused ingest go on; raises as `get` does. The ingest lane has to be rung then."""
+        """Let a paused job go on; raises as `get` does. The ingest lane has to be rung then."""
 
     # --- The workers' side ---
 
@@ -266,8 +294,8 @@ class JobStore(Protocol):
     def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
         """Make a search final with its result or error. False where the claim had lapsed: the outcome is dropped."""
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | None:
-        """Claim the next piece of ingest work, taking the jobs in turn; None where none waits."""
+    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
+        """Claim the next piece of work of the ingest lane, taking the jobs in turn; None where none waits."""
 
     def add_chunk(
         self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, planned: Planned = PLANNED_NOTHING
@@ -285,7 +313,10 @@ class JobStore(Protocol):
         When the first phase of a job that syncs is finished, the second is due once all chunks are accounted.
         """
 
-    def renew(self, claim: PlanClaim | ChunkClaim | SearchClaim) -> Renewal:
+    def advance(self, claim: StepClaim, step: Step) -> Receipt:
+        """Hand a step in: add its counts, and keep its checkpoint for the next one, or its result for good."""
+
+    def renew(self, claim: Claim) -> Renewal:
         """Keep a claim for another lease."""
 
     def account(self, claim: ChunkClaim, outcome: ChunkOutcome, *, result: Mapping[str, Any] | None = None) -> Receipt:
@@ -302,7 +333,7 @@ class JobStore(Protocol):
 
     def give_back(
         self,
-        claim: PlanClaim | ChunkClaim | SearchClaim,
+        claim: Claim,
         *,
         delay_s: float = 0.0,
         burn_attempt: bool = True,
@@ -313,7 +344,7 @@ class JobStore(Protocol):
         `waiting_for` is shown in the job's record until work of it gets on again.
         """
 
-    def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
+    def fail(self, claim: Claim, error: JobError) -> bool:
         """End a job as failed; its chunks are dropped and claims on them lapse. False where the claim had lapsed."""
 
     def claim_webhook(self) -> WebhookClaim | None:

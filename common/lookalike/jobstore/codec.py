@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from lookalike.errors import InvalidParameter
-from lookalike.jobstore.base import Change, ChunkClaim, ChunkOutcome, IngestItem, Phase, PlanClaim, Planned
+from lookalike.jobstore.base import Change, ChunkClaim, ChunkOutcome, IngestItem, Phase, PlanClaim, Planned, Step
 from lookalike.records import (
     Failure,
     IngestRequest,
@@ -18,6 +18,7 @@ from lookalike.records import (
     JobState,
     Priority,
     Progress,
+    Request,
     SearchRequest,
     Stage,
     StageTimes,
@@ -36,18 +37,20 @@ _FAILED_WITH: Final = "code:"  # Begins the field that counts the failures of on
 _STAGES: Final = (Stage.READ, Stage.DECODE, Stage.EMBED, Stage.STORE)
 
 
-def request_json(request: IngestRequest | SearchRequest) -> str:
+def request_json(request: Request) -> str:
     """Write a request down, without the fields that say nothing."""
     return request.model_dump_json(exclude_none=True)
 
 
-def first_fields(request: IngestRequest | SearchRequest, owner: str | None = None) -> dict[str, str | int]:
+def first_fields(request: Request, owner: str | None = None) -> dict[str, str | int]:
     """What a job's hash holds from the first: its owner, and of its request what the scripts go by."""
     fields: dict[str, str | int] = {"webhook": request.webhook.url} if request.webhook else {}
     if owner is not None:
         fields["owner"] = owner
     if isinstance(request, SearchRequest):
         return fields | {"total": len(request.queries)}
+    if not isinstance(request, IngestRequest):
+        return fields | {"stride": STRIDES[Priority.NORMAL]}
     return fields | {"stride": STRIDES[request.priority]} | ({"sync": "1"} if request.sync else {})
 
 
@@ -104,6 +107,11 @@ def outcome_counts(claim: ChunkClaim, outcome: ChunkOutcome) -> dict[str, int]:
         | {"listed": unlisted, "total": unlisted}
         | _failure_counts(outcome.failures)
     )
+
+
+def step_counts(step: Step) -> dict[str, int]:
+    """What a step adds to a job's counts; zeros left out."""
+    return _told({"processed": step.processed, **_failure_counts(step.failures)})
 
 
 def _failure_counts(failures: Sequence[Failure]) -> dict[str, int]:
@@ -212,6 +220,16 @@ def _progress(state: JobState, fields: Mapping[str, str], samples: Sequence[str]
         # Of a search that failed as a whole nothing is answered, and all queries are done with.
         failed = counts["failed"]
         return Progress(total=total, done=max(int(fields.get("answered", 0)), failed), failed=failed)
+    if JobKind(fields["kind"]).in_steps:
+        done = int(fields.get("processed", 0)) + counts["failed"]
+        rate = _rate(state, fields, samples, done)
+        return Progress(
+            total=total,
+            done=done,
+            failed=counts["failed"],
+            images_per_s=None if rate is None else round(rate, 1),
+            eta_s=None if state.final or total is None or not rate else round(max(0, total - done) / rate, 1),
+        )
     stored = counts["added"] + counts["changed"] + counts["moved"]
     done = stored + counts["unchanged"] + counts["failed"]
     rate = _rate(state, fields, samples, done)

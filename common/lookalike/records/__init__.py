@@ -19,8 +19,19 @@ from lookalike.records.jobs import (
     WaitingFor,
     WebhookState,
 )
-from lookalike.records.requests import IngestRequest, Priority, Query, SearchRequest, Webhook
-from lookalike.records.results import Garbage, Hit, Image, IngestResult, QueryResult, SearchResult, WorkerInfo
+from lookalike.records.kinds import STEP_REQUESTS, STEP_RESULTS, Request
+from lookalike.records.requests import Filter, IngestRequest, Priority, Query, SearchRequest, Webhook
+from lookalike.records.results import (
+    ArtifactList,
+    ArtifactRecord,
+    Garbage,
+    Hit,
+    Image,
+    IngestResult,
+    QueryResult,
+    SearchResult,
+    WorkerInfo,
+)
 from lookalike.records.sources import (
     SYNCABLE,
     URL,
@@ -38,19 +49,27 @@ from lookalike.records.sources import (
     UploadSource,
     URLsSource,
 )
+from lookalike.records.steps import DeletionRequest, DeletionResult, StepRequest
 
 __all__ = [
     "IMAGE_ID",
     "SHA256",
+    "STEP_REQUESTS",
+    "STEP_RESULTS",
     "SYNCABLE",
     "URL",
     "ArchiveSource",
+    "ArtifactList",
+    "ArtifactRecord",
     "Collection",
     "CollectionName",
     "CollectionRequest",
+    "DeletionRequest",
+    "DeletionResult",
     "Failure",
     "FailurePage",
     "FailuresSource",
+    "Filter",
     "FolderSource",
     "Garbage",
     "Globs",
@@ -75,12 +94,14 @@ __all__ = [
     "Query",
     "QueryResult",
     "Record",
+    "Request",
     "SearchRequest",
     "SearchResult",
     "ServerPath",
     "Source",
     "Stage",
     "StageTimes",
+    "StepRequest",
     "URLsSource",
     "UploadRecord",
     "UploadRequest",

@@ -14,6 +14,12 @@ class JobKind(StrEnum):
 
     INGEST = "ingest"
     SEARCH = "search"
+    DELETION = "deletion"
+
+    @property
+    def in_steps(self) -> bool:
+        """True of what is neither an ingest nor a search: one worker at a time does a step of it."""
+        return self not in {JobKind.INGEST, JobKind.SEARCH}
 
 
 class JobState(StrEnum):
@@ -42,6 +48,8 @@ class StageTimes(Record):
 
 class Progress(Record):
     """How far a job is. For ingests, `done = stored + unchanged + failed`; a search counts its queries.
+
+    Jobs of other kinds count what their results say: images as a rule.
 
     `stored = added + changed + moved`. Of a dry run all these say what would be.
     """

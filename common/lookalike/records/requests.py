@@ -1,12 +1,14 @@
 """Requests: what an ingest or a search is asked for."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from lookalike.records.base import CollectionName, ImageID, Metadata, Record
 from lookalike.records.sources import SYNCABLE, URL, Source, UploadedFile
+
+Filter = Annotated[str, StringConstraints(min_length=1, max_length=4096)]  #: A Milvus expression over images' fields.
 
 
 class Priority(StrEnum):
@@ -64,6 +66,6 @@ class SearchRequest(Record):
     collection: CollectionName = "default"
     queries: tuple[Query, ...] = Field(min_length=1)
     limit: int = Field(3, ge=1)  #: Hits per query.
-    filter: str | None = Field(None, min_length=1, max_length=4096)  #: A Milvus expression over the images' fields.
+    filter: Filter | None = None  #: A Milvus expression over the images' fields.
     wait: float = Field(0.0, ge=0)  #: Seconds the answer may be held back until the job is final.
     webhook: Webhook | None = None

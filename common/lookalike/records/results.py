@@ -68,6 +68,20 @@ class IngestResult(Record):
     model: ModelInfo
 
 
+class ArtifactRecord(Record):
+    """A file that a job left behind."""
+
+    name: str
+    size: int  #: Bytes.
+    url: str = ""
+
+
+class ArtifactList(Record):
+    """All files of a job, by name."""
+
+    files: tuple[ArtifactRecord, ...]
+
+
 class Garbage(Record):
     """What a clean-up removed, or would remove."""
 

@@ -9,10 +9,11 @@ from lookalike.settings import Settings
 from lookalike.vectorstore.connection import CONNECT_TIMEOUT_S, as_errors
 from lookalike.vectorstore.lifecycle import Lifecycle
 from lookalike.vectorstore.locks import RedisLocks
+from lookalike.vectorstore.walking import Walks
 from lookalike.vectorstore.writes import Writes
 
 
-class VectorStore(Lifecycle, Writes):
+class VectorStore(Lifecycle, Walks, Writes):
     """Collections of images in Milvus. Thread-safe; connects on first use, so it may be made before a fork.
 
     Every method raises `VectorStoreUnavailable` where Milvus cannot be reached in time, and `VectorStoreRejected` where

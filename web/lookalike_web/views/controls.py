@@ -42,12 +42,12 @@ def cancel_job(job_id: str) -> Response:
     )
 )
 def pause_job(job_id: str) -> Response:
-    """Ask an ingest to stand still.
+    """Ask a job to stand still.
 
     Its state stays, `paused` is true, and its work in hand is given back after the batch that is being embedded. It
     stands still through restarts, until it is resumed or cancelled. A job that is final stays as it is.
     """
-    return job_response(services().jobs.pause(_ingest(job_id).id), status=202)
+    return job_response(services().jobs.pause(_lasting(job_id).id), status=202)
 
 
 @blueprint.post("/v1/jobs/<job_id>/resume")
@@ -59,11 +59,11 @@ def pause_job(job_id: str) -> Response:
     )
 )
 def resume_job(job_id: str) -> Response:
-    """Let a paused ingest go on.
+    """Let a paused job go on.
 
     A job that is not paused stays as it is.
     """
-    record = services().jobs.resume(_ingest(job_id).id)
+    record = services().jobs.resume(_lasting(job_id).id)
     if not record.state.final:
         # A ring for all it may have waiting; those that find nothing cost a look.
         services().doorbell.ring(Lane.INGEST, services().settings.lookahead_chunks + 1)
@@ -102,8 +102,15 @@ def retry_job(job_id: str) -> Response:
     return submit(JobKind.INGEST, wanted, check=check)
 
 
+def _lasting(job_id: str) -> JobRecord:
+    record = services().jobs.get(known_id(job_id))
+    if record.kind is JobKind.SEARCH:
+        raise errors.InvalidRequest("A search cannot be paused.")
+    return record
+
+
 def _ingest(job_id: str) -> JobRecord:
     record = services().jobs.get(known_id(job_id))
     if record.kind is not JobKind.INGEST:
-        raise errors.InvalidRequest("This is possible with ingests only, and this job is a search.")
+        raise errors.InvalidRequest("This is possible with ingests only, and this job is none.")
     return record

@@ -1,6 +1,7 @@
--- Claim the next piece of ingest work. ARGV: token, the caller's name, ids of jobs whose requests the caller has...
--- Returns false, {'plan', id, attempts, request, phase, cursor or false, room} or
--- {'chunk', id, attempts, request, number, items, fresh}; the request is '' where the caller has it.
+-- Claim the next piece of work of the ingest lane. ARGV: token, the caller's name, ids of jobs whose requests the caller has...
+-- Returns false, {'plan', id, attempts, request, phase, cursor or false, room}, {'step', id, attempts, request, kind,
+-- checkpoint or false} or {'chunk', id, attempts, request, number, items, fresh}; the request of an ingest is '' where
+-- the caller has it.
 local token, caller, known = ARGV[2], ARGV[3], {}
 for index = 4, #ARGV do known[ARGV[index]] = true end
 
@@ -33,6 +34,8 @@ while true do
     turn(id, pass)
     lease('plan', id, nil, LIMITS.lease)
     local attempts = redis.call('HINCRBY', job, 'attempts', 1)
+    local kind = get(id, 'kind')
+    if pool(kind) == 'steps' then return { 'step', id, attempts, get(id, 'request'), kind, get(id, 'cursor') } end
     return { 'plan', id, attempts, known[id] and '' or get(id, 'request'), get(id, 'phase'), get(id, 'cursor'), room(id) }
   end
   local number = redis.call('ZPOPMIN', job .. ':waiting')[1]

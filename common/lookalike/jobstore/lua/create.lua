@@ -10,14 +10,14 @@ if idempotency ~= '' then
   local known = redis.call('HMGET', idempotency_key, 'id', 'digest')
   if known[1] then return { known[2] == digest and 'existing' or 'conflict', known[1] } end
 end
-if redis.call('SCARD', P .. 'live:' .. kind) >= LIMITS.max_waiting_jobs then return { 'full', id } end
-local bytes = P .. 'live_bytes:' .. kind
+if redis.call('SCARD', P .. 'live:' .. pool(kind)) >= LIMITS.max_waiting_jobs then return { 'full', id } end
+local bytes = P .. 'live_bytes:' .. pool(kind)
 if tonumber(redis.call('GET', bytes) or 0) + #request > LIMITS.max_waiting_bytes then return { 'full', id } end
 redis.call('INCRBY', bytes, #request)
 
 set(id, 'kind', kind, 'state', 'queued', 'created_at', NOW, 'request', request, 'cancel', '0', 'version', 1, 'attempts', 0)
 for name, value in pairs(cjson.decode(fields)) do set(id, name, value) end
-redis.call('SADD', P .. 'live:' .. kind, id)
+redis.call('SADD', P .. 'live:' .. pool(kind), id)
 redis.call('ZADD', P .. 'jobs', 0, id)
 redis.call('PERSIST', P .. 'jobs')
 if idempotency ~= '' then

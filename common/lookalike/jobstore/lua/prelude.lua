@@ -9,13 +9,13 @@
 --   job:ID:chunk:N         hash    items (JSON), attempts, token, held (since its first claim)
 --   job:ID:rate            list    "milliseconds:done" of the last changes of the counts
 --   job:ID:failures        list    the ledger, one JSON object each
---   ring                   zset    ingest jobs with work that may be claimed, by pass; see take_turn
+--   ring                   zset    jobs of the ingest lane with work that may be claimed, by pass; see take_turn
 --   vtime                  string  the pass of the job claimed last
 --   search                 list    searches nobody holds, oldest first
 --   leases, delayed        zset    "what|ID|N" by the millisecond at which the lease ends or the delay is over
 --   webhooks               zset    final jobs by the millisecond at which the delivery of their webhook is due
---   live:KIND              set     jobs that are not final
---   live_bytes:KIND        string  bytes of their requests
+--   live:POOL              set     jobs that are not final: ingests, searches, and those that are done in steps
+--   live_bytes:POOL        string  bytes of their requests
 --   jobs                   zset    all jobs; equal scores, so by id, which is by age
 --   tombstone:ID           string  the state in which a job ended, for longer than its record
 --   idempotency:KEY        hash    id of the job that the key made, digest of its request
@@ -25,7 +25,10 @@
 -- it last), phase (list or prune), sync, cursor, listed, foreseen, next_chunk, stride, pass, paused, webhook (its URL),
 -- webhook_token, idempotency (its key), ledger_bytes (of its lines), code:CODE (failures by code), READ_ms and its like (time by stage).
 --
--- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live*:KIND hold
+-- A job that is done in steps has a plan as well, which is one step: between two of them it waits, and its cursor is the
+-- checkpoint as JSON.
+--
+-- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live*:POOL hold
 -- nothing of ended jobs, and are gone when they are empty. jobs and vtime last while there is a live job.
 
 local P = KEYS[1]
@@ -38,6 +41,7 @@ local function chunk_key(id, number) return job_key(id) .. ':chunk:' .. number e
 local function member(what, id, number) return what .. '|' .. id .. '|' .. (number or '') end
 local function get(id, field) return redis.call('HGET', job_key(id), field) end
 local function set(id, ...) redis.call('HSET', job_key(id), ...) end
+local function pool(kind) return (kind == 'ingest' or kind == 'search') and kind or 'steps' end
 local function is_final(state) return state ~= 'queued' and state ~= 'running' end
 local function lease(what, id, number, duration) redis.call('ZADD', P .. 'leases', NOW + duration, member(what, id, number)) end
 local function release(what, id, number)
@@ -81,7 +85,7 @@ local function count(id, counts)
   end
   if not visible then return end
   local done = 0
-  for _, number in ipairs(redis.call('HMGET', job, 'added', 'changed', 'moved', 'unchanged', 'failed')) do
+  for _, number in ipairs(redis.call('HMGET', job, 'added', 'changed', 'moved', 'unchanged', 'failed', 'processed')) do
     done = done + (tonumber(number) or 0)
   end
   redis.call('RPUSH', job .. ':rate', string.format('%d:%d', NOW, done))
@@ -123,7 +127,7 @@ local function keep(id, later)
   local longest = ttl + LIMITS.tombstone_ttl
   redis.call('SET', P .. 'tombstone:' .. id, get(id, 'state'), 'PX', longest)
   local shared = { 'webhooks' }
-  if redis.call('EXISTS', P .. 'live:ingest', P .. 'live:search') == 0 then shared = { 'webhooks', 'jobs', 'vtime' } end
+  if redis.call('EXISTS', P .. 'live:ingest', P .. 'live:search', P .. 'live:steps') == 0 then shared = { 'webhooks', 'jobs', 'vtime' } end
   for _, name in ipairs(shared) do
     if redis.call('PTTL', P .. name) < longest then redis.call('PEXPIRE', P .. name, longest) end
   end
@@ -136,10 +140,9 @@ local function finish(id, state)
   release('plan', id)
   release('search', id)
   redis.call('ZREM', P .. 'ring', id)
-  local kind = get(id, 'kind')
-  redis.call('SREM', P .. 'live:' .. kind, id)
-  local waiting_bytes = redis.call('DECRBY', P .. 'live_bytes:' .. kind, redis.call('HSTRLEN', job, 'request'))
-  if waiting_bytes <= 0 then redis.call('DEL', P .. 'live_bytes:' .. kind) end
+  local bytes = P .. 'live_bytes:' .. pool(get(id, 'kind'))
+  redis.call('SREM', P .. 'live:' .. pool(get(id, 'kind')), id)
+  if redis.call('DECRBY', bytes, redis.call('HSTRLEN', job, 'request')) <= 0 then redis.call('DEL', bytes) end
   redis.call('HDEL', job, 'token', 'paused', 'waiting_for')
   set(id, 'state', state, 'finished_at', NOW)
   if get(id, 'webhook') then redis.call('ZADD', P .. 'webhooks', NOW, id) end

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lookalike.jobstore.base import ChunkClaim, IngestItem, Phase, PlanClaim, SearchClaim
+from lookalike.jobstore.base import IngestItem, Phase
 from lookalike.jobstore.codec import STRIDES, first_fields, record_of, request_json
 from lookalike.records import (
     Failure,
@@ -15,13 +15,12 @@ from lookalike.records import (
     JobRecord,
     JobState,
     Priority,
-    SearchRequest,
+    Request,
     WaitingFor,
 )
 
 What = Literal["plan", "chunk", "search"]
 Member = tuple[What, str, int]  #: A piece of work: its kind, its job, and a chunk's number or 0.
-Claim = PlanClaim | ChunkClaim | SearchClaim
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Job:
 
     id: str
     kind: JobKind
-    request: IngestRequest | SearchRequest
+    request: Request
     created_ms: int
     owner: str | None = None
     state: JobState = JobState.QUEUED
@@ -68,19 +67,21 @@ class Job:
     result: Mapping[str, Any] | None = None
     error: JobError | None = None
     delivery: Delivery = field(default_factory=Delivery)
-    #: The plan of an ingest, or the search itself.
+    #: The plan of an ingest, the search itself, or the next step.
     work: Work = field(default_factory=Work)
     plan: Literal["waiting", "leased", "delayed", "idle", "between", "done"] = "waiting"
     phase: Phase = Phase.LIST
     cursor: str | None = None
+    checkpoint: Mapping[str, Any] | None = None
     passed: float | None = None
     chunks: dict[int, Work] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     next_chunk: int = 0
 
     def waits_as(self, kind: JobKind) -> bool:
-        """Tell whether the job is of this kind and not final."""
-        return self.kind is kind and not self.state.final
+        """Tell whether the job is not final, and counted with those of this kind."""
+        alike = self.kind is kind or (self.kind.in_steps and kind.in_steps)
+        return alike and not self.state.final
 
     @property
     def stride(self) -> int:

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from lookalike.errors import JobExpired, JobNotFound
-from lookalike.jobstore.base import Limits
+from lookalike.jobstore.base import Claim, Limits
 from lookalike.jobstore.codec import SAMPLES, failure_lines, placed
-from lookalike.jobstore.memory.jobs import Claim, Job, Member, Work
+from lookalike.jobstore.memory.jobs import Job, Member, Work
 from lookalike.records import Failure, JobKind, JobRecord, JobState
 
 
@@ -85,7 +85,7 @@ class MemoryMoves:
             else:
                 job.counts[name] += number
         if visible:
-            done = sum(job.counts[name] for name in ("added", "changed", "moved", "unchanged", "failed"))
+            done = sum(job.counts[name] for name in ("added", "changed", "moved", "unchanged", "failed", "processed"))
             job.samples = [*job.samples, f"{self._now_ms()}:{done}"][-SAMPLES:]
             self._touch(job)
 

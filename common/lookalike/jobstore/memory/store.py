@@ -12,6 +12,7 @@ from lookalike.jobstore.base import (
     PLANNED_NOTHING,
     ChunkClaim,
     ChunkOutcome,
+    Claim,
     Idempotency,
     IngestItem,
     Lane,
@@ -22,6 +23,8 @@ from lookalike.jobstore.base import (
     Receipt,
     Renewal,
     SearchClaim,
+    Step,
+    StepClaim,
     Swept,
     WebhookClaim,
 )
@@ -29,8 +32,9 @@ from lookalike.jobstore.codec import (
     outcome_counts,
     planned_counts,
     request_json,
+    step_counts,
 )
-from lookalike.jobstore.memory.jobs import Claim, Job, Member, Work
+from lookalike.jobstore.memory.jobs import Job, Member, Work
 from lookalike.jobstore.memory.reads import MemoryReads
 from lookalike.records import (
     IngestRequest,
@@ -38,7 +42,9 @@ from lookalike.records import (
     JobKind,
     JobRecord,
     JobState,
+    Request,
     SearchRequest,
+    StepRequest,
     WaitingFor,
     WorkerInfo,
 )
@@ -63,7 +69,7 @@ class MemoryJobStore(MemoryReads):
     def create(
         self,
         kind: JobKind,
-        request: IngestRequest | SearchRequest,
+        request: Request,
         *,
         idempotency: Idempotency | None = None,
         owner: str | None = None,
@@ -94,7 +100,7 @@ class MemoryJobStore(MemoryReads):
             if not job.state.final and not job.cancel:
                 job.cancel, job.paused = True, False
                 self._touch(job)
-                if job.kind is JobKind.INGEST:
+                if job.kind is not JobKind.SEARCH:
                     self._drop_waiting(job)
                     self._finish_if_complete(job)
                 elif not job.work.token:
@@ -119,7 +125,7 @@ class MemoryJobStore(MemoryReads):
     def _set_paused(self, job_id: str, paused: bool) -> JobRecord:
         with self._changed:
             job = self._job(job_id)
-            fits = job.kind is JobKind.INGEST and not job.state.final and not job.cancel
+            fits = job.kind is not JobKind.SEARCH and not job.state.final and not job.cancel
             if fits and job.paused is not paused:
                 job.paused = paused
                 if paused:
@@ -172,19 +178,34 @@ class MemoryJobStore(MemoryReads):
                 self._finish(job, JobState.SUCCEEDED)
             return True
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | None:
+    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
         with self._changed:
             if not self._ring:
                 return None
             job = self._jobs[min(self._ring, key=self._turn)]
+            if isinstance(job.request, StepRequest):
+                return self._claim_step(job, job.request)
             assert isinstance(job.request, IngestRequest)  # noqa: S101
             return self._claim_plan(job, job.request) if job.plan == "waiting" else self._claim_chunk(job, job.request)
 
-    def _claim_plan(self, job: Job, request: IngestRequest) -> PlanClaim:
+    def _take_plan(self, job: Job) -> str:
         self._start(job)
         self._had_turn(job)
         job.plan = "leased"
-        token = self._claim(("plan", job.id, 0), job.work, self._limits.lease_s)
+        return self._claim(("plan", job.id, 0), job.work, self._limits.lease_s)
+
+    def _claim_step(self, job: Job, request: StepRequest) -> StepClaim:
+        return StepClaim(
+            job_id=job.id,
+            token=self._take_plan(job),
+            attempts=job.work.attempts,
+            kind=job.kind,
+            request=request,
+            checkpoint=job.checkpoint,
+        )
+
+    def _claim_plan(self, job: Job, request: IngestRequest) -> PlanClaim:
+        token = self._take_plan(job)
         return PlanClaim(
             job_id=job.id,
             token=token,
@@ -255,6 +276,28 @@ class MemoryJobStore(MemoryReads):
             return Receipt.FINISHED
         return Receipt.PLAN_DUE if self._plan_if_due(job) else Receipt.ACCEPTED
 
+    def advance(self, claim: StepClaim, step: Step) -> Receipt:
+        with self._changed:
+            job, work = self._held(claim, _member(claim))
+            if not job or not work:
+                return Receipt.REFUSED
+            work.token = None
+            self._release(_member(claim))
+            self._add_failures(job, step.failures)
+            if step.total is not None:
+                job.total = step.total
+                self._touch(job)
+            self._count(job, step_counts(step))
+            if step.result is not None:
+                job.result = step.result
+                self._finish(job, JobState.SUCCEEDED)
+                return Receipt.FINISHED
+            if job.cancel:
+                self._finish(job, JobState.CANCELLED)
+                return Receipt.FINISHED
+            job.plan, work.attempts, job.checkpoint = "waiting", 0, step.checkpoint
+            return Receipt.PLAN_DUE if self._take_turn(job) else Receipt.ACCEPTED
+
     def renew(self, claim: Claim) -> Renewal:
         with self._changed:
             job, work = self._held(claim, _member(claim))
@@ -310,7 +353,7 @@ class MemoryJobStore(MemoryReads):
                 job.waiting_for = waiting_for
                 self._touch(job)
             if delay_s > 0 and not job.cancel:
-                if isinstance(claim, PlanClaim):
+                if isinstance(claim, PlanClaim | StepClaim):
                     job.plan = "delayed"
                 self._delayed[_member(claim)] = self._clock() + delay_s
             else:
@@ -385,7 +428,7 @@ class MemoryJobStore(MemoryReads):
 
 def _member(claim: Claim) -> Member:
     match claim:
-        case PlanClaim():
+        case PlanClaim() | StepClaim():
             return "plan", claim.job_id, 0
         case SearchClaim():
             return "search", claim.job_id, 0

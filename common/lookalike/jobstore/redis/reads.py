@@ -46,9 +46,9 @@ class RedisReads(RedisConnection):
 
     def _position(self, record: JobRecord) -> int | None:
         with reachable():
-            if record.kind is JobKind.INGEST:
-                return cast("int | None", self._redis.zrank(f"{PREFIX}ring", record.id))
-            return cast("int | None", self._redis.lpos(f"{PREFIX}search", record.id, maxlen=_POSITION_STEP))
+            if record.kind is JobKind.SEARCH:
+                return cast("int | None", self._redis.lpos(f"{PREFIX}search", record.id, maxlen=_POSITION_STEP))
+            return cast("int | None", self._redis.zrank(f"{PREFIX}ring", record.id))
 
     def wait(self, job_id: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> JobRecord:
         # A channel of its own: the many changes of a long job would wake its waiters in vain.

@@ -15,6 +15,7 @@ from lookalike.jobstore.base import (
     PLANNED_NOTHING,
     ChunkClaim,
     ChunkOutcome,
+    Claim,
     Idempotency,
     IngestItem,
     Lane,
@@ -25,6 +26,8 @@ from lookalike.jobstore.base import (
     Receipt,
     Renewal,
     SearchClaim,
+    Step,
+    StepClaim,
     Swept,
     WebhookClaim,
 )
@@ -36,14 +39,17 @@ from lookalike.jobstore.codec import (
     outcome_counts,
     planned_counts,
     request_json,
+    step_counts,
 )
 from lookalike.jobstore.redis.connection import PREFIX, reachable
 from lookalike.jobstore.redis.reads import RedisReads
 from lookalike.records import (
+    STEP_REQUESTS,
     IngestRequest,
     JobError,
     JobKind,
     JobRecord,
+    Request,
     SearchRequest,
     WaitingFor,
     WorkerInfo,
@@ -67,7 +73,7 @@ class RedisJobStore(RedisReads):
     def create(
         self,
         kind: JobKind,
-        request: IngestRequest | SearchRequest,
+        request: Request,
         *,
         idempotency: Idempotency | None = None,
         owner: str | None = None,
@@ -115,7 +121,7 @@ class RedisJobStore(RedisReads):
             failed = sum(query["error"] is not None for query in outcome["queries"])
         return bool(self._run("finish_search", claim.job_id, claim.token, field, value, failed))
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | None:
+    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
         token = secrets.token_hex(8)
         with self._requests_lock:
             known = dict(self._requests)
@@ -123,12 +129,12 @@ class RedisJobStore(RedisReads):
         if answer is None:
             return None
         what, job_id, attempts, request, *rest = answer
-        common: dict[str, Any] = {
-            "job_id": job_id,
-            "token": token,
-            "attempts": attempts,
-            "request": known[job_id] if job_id in known else self._learn(job_id, request),
-        }
+        common: dict[str, Any] = {"job_id": job_id, "token": token, "attempts": attempts}
+        if what == "step":
+            kind, checkpoint = JobKind(rest[0]), json.loads(rest[1]) if rest[1] else None
+            wanted = STEP_REQUESTS[kind].model_validate_json(request)
+            return StepClaim(**common, kind=kind, request=wanted, checkpoint=checkpoint)
+        common["request"] = known[job_id] if job_id in known else self._learn(job_id, request)
         if what == "plan":
             return PlanClaim(**common, phase=Phase(rest[0]), cursor=rest[1], room=rest[2])
         return ChunkClaim(**common, number=int(rest[0]), items=items_of(rest[1]), fresh=bool(rest[2]))
@@ -152,7 +158,14 @@ class RedisJobStore(RedisReads):
     def end_plan(self, claim: PlanClaim, *, finished: bool) -> Receipt:
         return Receipt(self._run("end_plan", claim.job_id, claim.token, int(finished)))
 
-    def renew(self, claim: PlanClaim | ChunkClaim | SearchClaim) -> Renewal:
+    def advance(self, claim: StepClaim, step: Step) -> Receipt:
+        counts, lines = json.dumps(step_counts(step)), failure_lines(step.failures)
+        total = "" if step.total is None else step.total
+        result = "" if step.result is None else json.dumps(step.result)
+        checkpoint = json.dumps(step.checkpoint)
+        return Receipt(self._run("advance", claim.job_id, claim.token, counts, total, checkpoint, result, *lines))
+
+    def renew(self, claim: Claim) -> Renewal:
         what, number = _what(claim)
         return Renewal(self._run("renew", what, claim.job_id, number, claim.token))
 
@@ -169,7 +182,7 @@ class RedisJobStore(RedisReads):
 
     def give_back(
         self,
-        claim: PlanClaim | ChunkClaim | SearchClaim,
+        claim: Claim,
         *,
         delay_s: float = 0.0,
         burn_attempt: bool = True,
@@ -179,7 +192,7 @@ class RedisJobStore(RedisReads):
         terms = int(delay_s * 1000), int(burn_attempt), waiting_for or ""
         self._run("give_back", what, claim.job_id, number, claim.token, *terms)
 
-    def fail(self, claim: PlanClaim | ChunkClaim | SearchClaim, error: JobError) -> bool:
+    def fail(self, claim: Claim, error: JobError) -> bool:
         what, number = _what(claim)
         return bool(self._run("fail", what, claim.job_id, number, claim.token, error.model_dump_json()))
 
@@ -218,9 +231,9 @@ class RedisJobStore(RedisReads):
             pipe.execute()
 
 
-def _what(claim: PlanClaim | ChunkClaim | SearchClaim) -> tuple[str, str]:
+def _what(claim: Claim) -> tuple[str, str]:
     match claim:
-        case PlanClaim():
+        case PlanClaim() | StepClaim():
             return "plan", ""
         case SearchClaim():
             return "search", ""

@@ -1,0 +1,82 @@
+"""Walking through a collection: its images in the order of their ids, all of them or those that a filter matches."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InvalidFilter
+from lookalike.records import Collection
+from lookalike.vectorstore.access import Access
+from lookalike.vectorstore.checks import check_ids, filter_refused, model_of
+from lookalike.vectorstore.connection import Refusal, RefusalKind, as_errors
+from lookalike.vectorstore.schema import ID, OUTPUT_FIELDS, VECTOR, StoredImage, from_row
+
+MAX_PAGE: Final = 16_384  #: Rows that Milvus returns at once.
+
+_Row = dict[str, Any]
+
+
+class Walks(Access):
+    """What can be read of a collection page by page. A page costs a scan of what its filter cannot exclude.
+
+    A page holds the images whose ids are greater than `after`; the next one is asked for with the last id of this one.
+    An empty page is the end: rows that were deleted may make one short. Images that are stored or deleted meanwhile may be in it or not; each of the
+    others is in exactly one page.
+    """
+
+    def count_matching(self, name: str, filter: str) -> int:
+        """Count the images that a filter matches; raises `InvalidFilter`."""
+
+        def work(record: Collection, physical: str) -> int:
+            rows = self._filtered(record, physical, filter, output_fields=["count(*)"])
+            return int(rows[0]["count(*)"])
+
+        with as_errors():
+            return self._with_physical(name, work, unbound=0)
+
+    def matching(self, name: str, filter: str | None = None, *, after: str | None, limit: int) -> list[StoredImage]:
+        """Return a page of images; raises `InvalidFilter`."""
+        return [from_row(row[ID], row) for row in self._page(name, filter, after, limit, OUTPUT_FIELDS)]
+
+    def matching_vectors(
+        self, name: str, filter: str | None = None, *, after: str | None, limit: int
+    ) -> tuple[list[StoredImage], NDArray[np.float32]]:
+        """Return a page of images with their vectors, shape (n, dim); raises `InvalidFilter`."""
+        rows = self._page(name, filter, after, limit, [*OUTPUT_FIELDS, VECTOR])
+        vectors = np.asarray([row.pop(VECTOR) for row in rows], dtype=np.float32)
+        return [from_row(row[ID], row) for row in rows], vectors
+
+    def _page(self, name: str, filter: str | None, after: str | None, limit: int, fields: Sequence[str]) -> list[_Row]:
+        check_ids([after] if after is not None else [])
+
+        def work(record: Collection, physical: str) -> list[_Row]:
+            expression = f'{ID} > "{after or ""}"'
+            if filter is not None:
+                if after is not None:
+                    # Alone first: in parentheses something like `a) or (b` would be a whole.
+                    self._filtered(record, physical, filter, output_fields=[ID], limit=1)
+                expression = f"({filter}) and {expression}" if after is not None else filter
+            return self._filtered(
+                record,
+                physical,
+                expression,
+                output_fields=list(fields),
+                limit=max(1, min(limit, MAX_PAGE)),
+                iterator="True",  # Without, Milvus Lite gives the rows in the order of its files.
+            )
+
+        with as_errors():
+            return self._with_physical(name, work, unbound=list[_Row]())
+
+    def _filtered(self, record: Collection, physical: str, expression: str, **how: Any) -> list[_Row]:
+        if not expression.strip():
+            raise InvalidFilter
+        model_of(record)
+        try:
+            return list(self._read(record, physical, "query", settled=True, filter=expression, **how))
+        except Refusal as refusal:
+            if refusal.kind is RefusalKind.OTHER:
+                raise filter_refused(refusal.reason) from refusal
+            raise
