@@ -22,8 +22,8 @@ class Walks(Access):
     """What can be read of a collection page by page. A page costs a scan of what its filter cannot exclude.
 
     A page holds the images whose ids are greater than `after`; the next one is asked for with the last id of this one.
-    An empty page is the end: rows that were deleted may make one short. Images that are stored or deleted meanwhile may be in it or not; each of the
-    others is in exactly one page.
+    An empty page is the end. Images that are stored or deleted meanwhile may be in one or not; each of the others is in
+    exactly one.
     """
 
     def count_matching(self, name: str, filter: str) -> int:
