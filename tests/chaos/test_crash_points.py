@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from invariants import assert_invariants
+from invariants import assert_invariants, stored_uris
 from lookalike.roots import file_uri
 from parts import CHUNK_IMAGES, MAX_ATTEMPTS, START_S, Parts, died
 from service import until
@@ -76,3 +76,28 @@ def test_a_file_that_goes_after_it_was_listed_is_missing_and_the_rest_is_stored(
     parts.start_workers("worker-b")
 
     assert_invariants(parts, ingest, failed={gone: "file_missing"})
+
+
+@pytest.mark.parametrize("point", ["after_claim", "before_accounting", "after_accounting"])
+def test_a_worker_that_dies_in_a_step_leaves_a_job_that_ends_exactly(
+    unmanned_parts: Parts, tmp_path: Path, point: str
+) -> None:
+    parts, fuse = unmanned_parts, tmp_path / "fuse"
+    ingest = parts.ingest_all(parts.draw(2 * CHUNK_IMAGES))
+    parts.start_workers()
+    assert_invariants(parts, ingest)
+    parts.end_workers()
+
+    fuse.touch()
+    parts.start_workers(LOOKALIKE_CRASH_AT=f"{point}@{fuse}")
+    # All but one image of the collection, counted once although a step of it is done twice.
+    kept = sorted(stored_uris(parts, ingest.collection))[0]
+    body = {"collection": ingest.collection, "filter": f"uri != {kept!r}"}
+    job_id = parts.http.post("/v1/deletions", json=body).json()["id"]
+    assert died(parts).process.returncode == -signal.SIGKILL
+
+    job = parts.finished(job_id)
+    assert job["state"] == "succeeded", job
+    gone = len(ingest.paths) - 1
+    assert (job["progress"]["done"], job["result"]["deleted"]) == (gone, gone)
+    assert stored_uris(parts, ingest.collection) == [kept]
