@@ -107,8 +107,11 @@ def _chosen(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
 
 
 def _args() -> list[str]:
-    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--quick")
-    return [f'ARGS="{given}"'] if given else []
+    """What was measured, in words of the command line; where else it was written to is nobody's business."""
+    given = sys.argv[1:]
+    paths = {n for n, word in enumerate(given) if {word, given[n - 1] if n else ""} & {"--json", "--place"}}
+    told = shlex.join(word for n, word in enumerate(given) if n not in paths and word != "--quick")
+    return [f'ARGS="{told}"'] if told else []
 
 
 def _words(text: str) -> tuple[str, ...]:
