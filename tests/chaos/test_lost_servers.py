@@ -1,13 +1,15 @@
 """Redis and Milvus go away in every way there is while a job runs, and come back."""
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
-from invariants import assert_invariants
+from invariants import assert_invariants, stored_uris
 from parts import CHUNK_IMAGES, Parts
 from proxy import Proxy, Way
 from service import BUSY_S, SUBMIT_S, until
@@ -136,3 +138,28 @@ def test_a_redis_that_fills_up_in_mid_job_holds_the_job_up_and_loses_nothing(par
         client.config_set("maxmemory", "1gb")
     parts.mend_workers()  # Celery ends where it cannot note down a message it took; a supervisor starts it again.
     assert_invariants(parts, ingest)
+
+
+def test_a_redis_put_back_from_an_older_copy_does_its_jobs_again_and_nothing_is_stored_twice(
+    parts: Parts, tmp_path: Path
+) -> None:
+    ingest, folder, copy = parts.ingest_half(), parts.redis.redis_folder, tmp_path / "copy"
+    parts.redis.kill()
+    shutil.copytree(folder, copy)
+    parts.start_redis()
+    parts.milvus_proxy.heal()
+    assert_invariants(parts, ingest)
+
+    parts.redis.kill()
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    parts.start_redis()
+    assert parts.job(ingest.job_id)["finished_at"] is None, "the copy is of its middle"
+    progress = parts.finished(ingest.job_id)["progress"]
+    # What was planned after the copy is found stored.
+    assert (progress["done"], progress["stored"] + progress["unchanged"], progress["failed"]) == (
+        len(ingest.files),
+        len(ingest.files),
+        0,
+    )
+    assert sorted(stored_uris(parts, ingest.collection)) == sorted(ingest.files)
