@@ -1,6 +1,7 @@
 """One HTTP connection to a service: retries, problem documents turned back into errors, answers into records.
 
-Knows HTTP and nothing of ingests, searches or jobs. Safe to use from several threads.
+Knows HTTP and nothing of ingests, searches or jobs. `Wire` has the rules, which `AsyncConnection` goes by as well;
+`Connection` sends, and is safe to use from several threads.
 """
 
 import ipaddress
@@ -61,17 +62,11 @@ class Call:
     about: Mapping[type[LookalikeError], str] = field(default_factory=dict)
 
 
-class Connection:
-    """Sends calls to one service."""
+class Wire:
+    """What sending has to know: how a call is laid out, what its outcome means, and when it is sent again."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None,
-        timeout_s: float,
-        transport: httpx2.BaseTransport | None = None,
-        on_retry: Callable[[], None] | None = None,
+        self, url: str, *, api_key: str | None, timeout_s: float, on_retry: Callable[[], None] | None = None
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
@@ -84,98 +79,43 @@ class Connection:
         if base.scheme not in {"http", "https"} or not base.host:
             raise InvalidParameter(f"{url!r} is not a URL of a service. One looks like http://127.0.0.1:8000.")
         self.is_local = _is_loopback(base.host)
-        self._http = httpx2.Client(
-            base_url=base,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=timeout_s,
-            transport=transport,
+        self._options: dict[str, Any] = {
+            "base_url": base,
+            "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},
+            "timeout": timeout_s,
             # A proxy from the environment cannot reach this machine's loopback.
-            trust_env=not self.is_local,
-        )
+            "trust_env": not self.is_local,
+        }
 
-    def close(self) -> None:
-        """Close the sockets."""
-        self._http.close()
+    def _arguments(self, call: Call) -> dict[str, Any]:
+        return {
+            "params": dict(call.params),
+            "headers": dict(call.headers),
+            "json": call.json,
+            "content": call.content,
+            "data": call.data,
+            "files": call.files,
+            "timeout": httpx2.Timeout(self._timeout_s, read=self._timeout_s + call.hold_s),
+        }
 
-    def fetch(self, record: type[R], call: Call) -> R:
-        """Send a call and read its answer as a record."""
-        answer = self.send(call)
+    def _pauses(self, call: Call) -> "_Pauses":
+        return _Pauses(self, call, time.monotonic())
+
+    def _patience_s(self, call: Call) -> float:
+        patience_s = self._timeout_s if call.patience_s is None else call.patience_s
+        return patience_s if self._answered else min(patience_s, _FIRST_CONTACT_S)
+
+    def _read(self, record: type[R], answer: httpx2.Response) -> R:
         try:
             # A newer service may have added fields; the contract is that it renames none.
             return record.model_validate(answer.json(), extra="ignore")
         except ValueError as error:
             raise self._stranger(answer) from error
 
-    def send(self, call: Call) -> httpx2.Response:
-        """Send a call until it is answered for good or patience is over; raises what a problem document says."""
-        started = time.monotonic()
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            outcome = self._try(call)
-            if isinstance(outcome, httpx2.Response) and outcome.is_success:
-                return outcome
-            error, again, asked_s = self._judge(call, outcome)
-            patience_s = self._timeout_s if call.patience_s is None else call.patience_s
-            if not self._answered:
-                patience_s = min(patience_s, _FIRST_CONTACT_S)
-            wait_s = max(pause_s, asked_s)
-            if not again or time.monotonic() - started + wait_s > patience_s:
-                raise error
-            if time.monotonic() - started + wait_s > _SILENCE_S:
-                self._tell_retry()
-            time.sleep(wait_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def save(self, call: Call, path: Path) -> None:
-        """Write the body of an answer to a file as it comes: it may be larger than memory. Raises as `send` does."""
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with self._http.stream(call.method, call.path, params=dict(call.params)) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise self._judge(call, answer)[0]
-                with part.open("wb") as file:
-                    for block in answer.iter_bytes():
-                        file.write(block)
-            part.replace(path)
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
-        finally:
-            part.unlink(missing_ok=True)
-
     def _tell_retry(self) -> None:
         told, self._on_retry = self._on_retry, None
         if told:
             told()
-
-    def probe(self, path: str) -> dict[str, Any]:
-        """Ask once for a JSON object that comes with whatever status; raises `ServiceUnreachable`."""
-        answer = self._try(Call(method="GET", path=path))
-        if isinstance(answer, httpx2.TransportError):
-            raise self._unreachable(answer) from answer
-        try:
-            return dict(answer.json())
-        except (ValueError, TypeError) as error:
-            raise self._stranger(answer) from error
-
-    def _try(self, call: Call) -> httpx2.Response | httpx2.TransportError:
-        timeout = httpx2.Timeout(self._timeout_s, read=self._timeout_s + call.hold_s)
-        try:
-            answer = self._http.request(
-                call.method,
-                call.path,
-                params=dict(call.params),
-                headers=dict(call.headers),
-                json=call.json,
-                content=call.content,
-                data=call.data,
-                files=call.files,
-                timeout=timeout,
-            )
-        except httpx2.TransportError as error:
-            return error
-        self._answered = True
-        return answer
 
     def _judge(
         self, call: Call, outcome: httpx2.Response | httpx2.TransportError
@@ -220,6 +160,96 @@ class Connection:
             f"What answers at {self.url} is not a lookalike service of a version that this client knows "
             f"({answer.request.method} {answer.request.url.path}: HTTP {answer.status_code})."
         )
+
+
+class _Pauses:
+    """The pauses between the sendings of one call."""
+
+    def __init__(self, wire: Wire, call: Call, began_s: float) -> None:
+        self._wire = wire
+        self._call = call
+        self._began_s = began_s
+        self._pause_s = _FIRST_PAUSE_S
+
+    def after(self, outcome: httpx2.Response | httpx2.TransportError) -> float:
+        """Return the seconds to wait before the call is sent again; raises what went wrong where it is not to be."""
+        error, again, asked_s = self._wire._judge(self._call, outcome)
+        wait_s = max(self._pause_s, asked_s)
+        waited_s = time.monotonic() - self._began_s + wait_s
+        if not again or waited_s > self._wire._patience_s(self._call):
+            raise error
+        if waited_s > _SILENCE_S:
+            self._wire._tell_retry()
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return wait_s
+
+
+class Connection(Wire):
+    """Sends calls to one service."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        transport: httpx2.BaseTransport | None = None,
+        on_retry: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(url, api_key=api_key, timeout_s=timeout_s, on_retry=on_retry)
+        self._http = httpx2.Client(**self._options, transport=transport)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._http.close()
+
+    def fetch(self, record: type[R], call: Call) -> R:
+        """Send a call and read its answer as a record."""
+        return self._read(record, self.send(call))
+
+    def send(self, call: Call) -> httpx2.Response:
+        """Send a call until it is answered for good or patience is over; raises what a problem document says."""
+        pauses = self._pauses(call)
+        while True:
+            outcome = self._try(call)
+            if isinstance(outcome, httpx2.Response) and outcome.is_success:
+                return outcome
+            time.sleep(pauses.after(outcome))
+
+    def save(self, call: Call, path: Path) -> None:
+        """Write the body of an answer to a file as it comes: it may be larger than memory. Raises as `send` does."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with self._http.stream(call.method, call.path, params=dict(call.params)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._judge(call, answer)[0]
+                with part.open("wb") as file:
+                    for block in answer.iter_bytes():
+                        file.write(block)
+            part.replace(path)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def probe(self, path: str) -> dict[str, Any]:
+        """Ask once for a JSON object that comes with whatever status; raises `ServiceUnreachable`."""
+        answer = self._try(Call(method="GET", path=path))
+        if isinstance(answer, httpx2.TransportError):
+            raise self._unreachable(answer) from answer
+        try:
+            return dict(answer.json())
+        except (ValueError, TypeError) as error:
+            raise self._stranger(answer) from error
+
+    def _try(self, call: Call) -> httpx2.Response | httpx2.TransportError:
+        try:
+            answer = self._http.request(call.method, call.path, **self._arguments(call))
+        except httpx2.TransportError as error:
+            return error
+        self._answered = True
+        return answer
 
 
 def submit_key() -> dict[str, str]:

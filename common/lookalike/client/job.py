@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote
 
-from lookalike.client.connection import Call, Connection, error_from, submit_key
+from lookalike.client import calls
+from lookalike.client.connection import Connection, error_from
 from lookalike.client.results import IngestSummary, combined, summarise
-from lookalike.errors import JobCancelled, JobExpired, JobFailed, JobNotFound, LookalikeError, WaitTimeout
+from lookalike.errors import JobCancelled, JobFailed, WaitTimeout
 from lookalike.records import (
     STEP_RESULTS,
     ArtifactList,
@@ -67,17 +67,7 @@ class Job:
 
     def refresh(self, *, hold_s: float = 0.0, patience_s: float | None = None) -> JobRecord:
         """Look at the job anew; the service may hold its answer for `hold_s`, until the job is final."""
-        self.record = self._connection.fetch(
-            JobRecord,
-            Call(
-                method="GET",
-                path=f"/v1/jobs/{self.id}",
-                params={"wait": round(hold_s, 3)} if hold_s > 0 else {},
-                hold_s=hold_s,
-                patience_s=patience_s,
-                about=about_job(self.id),
-            ),
-        )
+        self.record = self._connection.fetch(JobRecord, calls.look(self.id, hold_s=hold_s, patience_s=patience_s))
         return self.record
 
     def wait(self, timeout_s: float | None = None, on_progress: OnProgress | None = None) -> JobRecord:
@@ -93,8 +83,7 @@ class Job:
         return self._tell("cancel")
 
     def _tell(self, verb: str) -> JobRecord:
-        call = Call(method="POST", path=f"/v1/jobs/{self.id}/{verb}", about=about_job(self.id))
-        self.record = self._connection.fetch(JobRecord, call)
+        self.record = self._connection.fetch(JobRecord, calls.tell(self.id, verb))
         return self.record
 
     def pause(self) -> JobRecord:
@@ -110,8 +99,7 @@ class Job:
 
         Raises `InvalidRequest` where none failed, and `JobNotFinal` as long as the ingest goes on.
         """
-        call = Call(method="POST", path=f"/v1/jobs/{self.id}/retry", headers=submit_key(), about=about_job(self.id))
-        return Job(self._connection, self._connection.fetch(JobRecord, call))
+        return Job(self._connection, self._connection.fetch(JobRecord, calls.retry(self.id)))
 
     def result(self, timeout_s: float | None = None) -> SearchResult | IngestSummary | Record:
         """Wait for the job and return what it came to.
@@ -136,18 +124,15 @@ class Job:
 
     def files(self) -> tuple[ArtifactRecord, ...]:
         """Return the files that the job has left behind so far."""
-        call = Call(method="GET", path=f"/v1/jobs/{self.id}/files", about=about_job(self.id))
-        return self._connection.fetch(ArtifactList, call).files
+        return self._connection.fetch(ArtifactList, calls.files(self.id)).files
 
     def download(self, name: str) -> bytes:
         """Return one of the job's files; raises `ArtifactNotFound`."""
-        path = f"/v1/jobs/{self.id}/files/{quote(name, safe='')}"
-        return self._connection.send(Call(method="GET", path=path, about=about_job(self.id))).content
+        return self._connection.send(calls.file(self.id, name)).content
 
     def download_to(self, name: str, path: Path) -> None:
         """Write one of the job's files to a path; raises as `download` does."""
-        call = Call(method="GET", path=f"/v1/jobs/{self.id}/files/{quote(name, safe='')}", about=about_job(self.id))
-        self._connection.save(call, path)
+        self._connection.save(calls.file(self.id, name), path)
 
     def failures(self) -> list[Failure]:
         """Return the files that could not be used, in the order they were found."""
@@ -157,15 +142,7 @@ class Job:
         """Go through the failures ledger page by page."""
         cursor: str | None = None
         while True:
-            page = self._connection.fetch(
-                FailurePage,
-                Call(
-                    method="GET",
-                    path=f"/v1/jobs/{self.id}/failures",
-                    params={"limit": 1000, **({"cursor": cursor} if cursor else {})},
-                    about=about_job(self.id),
-                ),
-            )
+            page = self._connection.fetch(FailurePage, calls.failures(self.id, cursor))
             yield from page.failures
             if not page.next_cursor:
                 return
@@ -173,7 +150,7 @@ class Job:
 
     def figure(self) -> bytes:
         """Return a search's queries and hits as a picture (PNG)."""
-        return self._connection.send(Call(method="GET", path=f"/v1/jobs/{self.id}/figure.png")).content
+        return self._connection.send(calls.figure(self.id)).content
 
 
 class JobGroup:
@@ -230,11 +207,6 @@ class JobGroup:
             *self.unsent,
             *(line for job in self.jobs if job.record.progress.failed for line in job.iter_failures()),
         ]
-
-
-def about_job(job_id: str) -> dict[type[LookalikeError], str]:
-    """Return whose id to name where a job is not there."""
-    return {JobNotFound: job_id, JobExpired: job_id}
 
 
 def wait_for(jobs: Sequence[Job], timeout_s: float | None, on_look: Callable[[], None] | None) -> None:

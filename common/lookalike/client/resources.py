@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
+from lookalike.client import calls
 from lookalike.client.connection import Call, Connection, Repeat, submit_key
-from lookalike.client.job import Job, about_job
+from lookalike.client.job import Job
 from lookalike.errors import CollectionNotFound, ImageNotFound
 from lookalike.records import (
     Collection,
@@ -136,9 +137,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         """Return a job; raises `JobNotFound` and `JobExpired`."""
-        path = f"/v1/jobs/{quote(job_id, safe='')}"
-        call = Call(method="GET", path=path, about=about_job(job_id))
-        return Job(self._connection, self._connection.fetch(JobRecord, call))
+        return Job(self._connection, self._connection.fetch(JobRecord, calls.look(job_id)))
 
     def list(self, *, kind: JobKind | str | None = None, state: JobState | str | None = None) -> Iterator[Job]:
         """Go through the jobs, newest first, page by page."""
