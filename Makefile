@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-servers chaos test-slow bench bench-quick bench-scale bench-vectors lint format clean
+.PHONY: help setup demo up down test test-servers chaos test-slow fuzz-api bench bench-quick bench-scale bench-vectors lint format clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -60,6 +60,9 @@ chaos: $(VENV)/.dev ## Kill, cut, fill and freeze the parts of a running service
 # Both wait much more than they compute, so that three processes keep two cores busy. What takes longest comes first.
 test-slow: $(VENV)/.servers ## Run test-servers and chaos together.
 	@$(BIN)/python -m pytest -m 'servers or chaos' $(PARALLEL) --numprocesses 3 --loadscope-reorder
+
+fuzz-api: $(VENV)/.dev ## Send requests of every kind to a running service for five minutes; SEED=n for others.
+	@FUZZ_S=300 $(BIN)/python -m pytest tests/e2e/test_openapi_fuzz.py
 
 bench: $(VENV)/.bench ## Measure how fast everything is, beside what else there is (25 minutes); ARGS="--help" tells more.
 	@PYTHONPATH=bench:tests $(BIN)/python -m speed $(ARGS)

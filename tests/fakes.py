@@ -1,7 +1,7 @@
 """Stand-ins for what unit tests cannot have, and a front end built on them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,24 @@ from flask.testing import FlaskClient
 
 from lookalike.artifacts import Artifacts
 from lookalike.decodepool import DecodePool
-from lookalike.errors import CollectionExists, CollectionNotFound, ImageNotFound, InvalidFilter, VectorStoreUnavailable
+from lookalike.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    ImageNotFound,
+    InvalidFilter,
+    InvalidParameter,
+    VectorStoreUnavailable,
+)
 from lookalike.jobstore import Lane, Limits
 from lookalike.jobstore.memory import MemoryJobStore
-from lookalike.records import Collection, CollectionRequest
+from lookalike.records import ChosenIndex, Collection, CollectionRequest
 from lookalike.remote import Remote
 from lookalike.roots import image_id
 from lookalike.settings import Settings
 from lookalike.sources import Sources
 from lookalike.uploads.partials import Partials
-from lookalike.vectorstore import StoredImage
+from lookalike.vectorstore import StoredImage, check_metadata
+from lookalike.vectorstore.reindexing import IndexFacts
 from lookalike_web.app import create_app
 from lookalike_web.services import Services
 from lookalike_web.throttling import Throttle
@@ -43,11 +51,26 @@ class FakeVectorStore:
         self._up()
         return sorted(self.named.values(), key=lambda collection: collection.name)
 
+    def recent(self, name: str) -> Collection:
+        return self.collection(name)
+
     def collection(self, name: str) -> Collection:
         self._up()
         if name not in self.named:
             raise CollectionNotFound
         return self.named[name]
+
+    def index_of(self, name: str) -> IndexFacts | None:
+        """What a collection on a server has by itself."""
+        record = self.collection(name)
+        chosen = ChosenIndex(index_type="HNSW", params={"M": 16}, search={"ef": 128}, reason="it is a fake")
+        return IndexFacts(chosen=chosen, metric=record.metric, is_exact=False) if record.model else None
+
+    def check_reindex(self, name: str, **wanted: Any) -> None:
+        """Take all but what no index has."""
+        self.collection(name)
+        if "nlists" in (wanted["build"] or {}):
+            raise InvalidParameter
 
     def count(self, name: str) -> int:
         self.collection(name)
@@ -69,6 +92,12 @@ class FakeVectorStore:
             raise ImageNotFound
         return self.images[name][image_id]
 
+    def check_params(self, name: str, params: Mapping[str, int]) -> None:
+        """Have an index that takes `ef` only."""
+        self.collection(name)
+        if set(params) - {"ef"}:
+            raise InvalidParameter
+
     def states(self, name: str, ids: Sequence[str], *, settled: bool) -> dict[str, StoredImage]:
         """What a clean-up asks; a whole image has all that a row's state has."""
         self._up()
@@ -81,6 +110,24 @@ class FakeVectorStore:
         if not filter.strip():
             raise InvalidFilter
         return self.count(name)
+
+    def listed(
+        self, name: str, filter: str | None, *, after: str | None, limit: int
+    ) -> tuple[list[StoredImage], str | None]:
+        """A page of images; every filter that could be one matches all."""
+        self.collection(name)
+        if filter is not None and not filter.strip():
+            raise InvalidFilter
+        found = [image for key, image in sorted(self.images.get(name, {}).items()) if key > (after or "")][:limit]
+        return found, found[-1].id if len(found) == limit else None
+
+    def patch_metadata(self, name: str, image_id: str, changes: dict[str, Any]) -> StoredImage:
+        """As the store does it."""
+        image = self.get(name, image_id)
+        metadata = {key: value for key, value in {**image.metadata, **changes}.items() if value is not None}
+        check_metadata(metadata)
+        self.images[name][image_id] = replace(image, metadata=metadata)
+        return self.images[name][image_id]
 
     def delete(self, name: str, ids: Sequence[str]) -> int:
         self.collection(name)

@@ -4,9 +4,8 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,6 @@ import httpx2
 
 _WAIT_S: Final = 30
 _TIMEOUT_S: Final = 120.0
-_POLL_S: Final = 0.1  #: Where no slot was free to hold the answer back, asking at once again would be all that is done.
 
 Ask = Callable[[httpx2.Client, int], httpx2.Response]  #: Sends one search; the number says which picture.
 
@@ -60,8 +58,9 @@ def answered(http: httpx2.Client, response: httpx2.Response) -> None:
     """Wait for a search that was not done within its wait; raises `SearchFailed` where it did not succeed."""
     record = response.raise_for_status().json()
     while not record["finished_at"]:
-        time.sleep(_POLL_S)
-        record = http.get(f"/v1/jobs/{record['id']}", params={"wait": _WAIT_S}).raise_for_status().json()
+        time.sleep(float(response.headers["Retry-After"]))  # It was not held back: the service asks for patience.
+        response = http.get(f"/v1/jobs/{record['id']}", params={"wait": _WAIT_S})
+        record = response.raise_for_status().json()
     error = record["error"] or next((one["error"] for one in record["result"]["queries"]), None)
     if error:
         raise SearchFailed(error)
@@ -93,10 +92,11 @@ class Rate:
 def searches_per_s(url: str, ask: Ask, *, clients: int, seconds: float) -> Rate:
     """Ask from so many clients at a time, each again as soon as it has its answer.
 
-    Counted from when every client has had its first answer: connections are made and batches have formed by then.
-    Raises where no search succeeds.
+    Counted from when every client has had its first answer: connections are made and batches have formed by then. Those
+    that had theirs go on meanwhile, else all would ask at the same moment, and what is counted were the first answers
+    after a standstill. Raises where no search succeeds.
     """
-    warm = threading.Barrier(clients + 1)
+    cold = threading.Semaphore(0)  #: Has a permit for each client that had an answer, or failed.
     over = threading.Event()
     numbers, good, bad = itertools.count(), itertools.count(), itertools.count()
 
@@ -109,33 +109,24 @@ def searches_per_s(url: str, ask: Ask, *, clients: int, seconds: float) -> Rate:
             next(good)
 
     def keep_searching() -> None:
-        with client(url) as http, _aborting(warm):
-            search(http)
-            warm.wait(_TIMEOUT_S)
+        with client(url) as http:
+            try:
+                search(http)
+            finally:
+                cold.release()
             while not over.is_set():
                 search(http)
 
     with ThreadPoolExecutor(clients) as pool:
         running = [pool.submit(keep_searching) for _ in range(clients)]
-        with suppress(threading.BrokenBarrierError):  # The client that broke it says why, below.
-            warm.wait(_TIMEOUT_S)
+        for _ in running:
+            cold.acquire(timeout=_TIMEOUT_S)
         began_s, before = time.perf_counter(), next(good)
         over.wait(seconds)
         rate = (next(good) - before - 1) / (time.perf_counter() - began_s)  # Looking at a counter moves it on.
         over.set()
-    errors = [error for one in running if (error := one.exception())]
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-        raise error
+    for one in running:
+        one.result()
     if next(good) <= 2:
         raise SearchFailed(f"none of the searches of {clients} clients succeeded")
     return Rate(rate, next(bad))
-
-
-@contextmanager
-def _aborting(barrier: threading.Barrier) -> Iterator[None]:
-    """Let nobody wait for a client that has failed."""
-    try:
-        yield
-    except BaseException:
-        barrier.abort()
-        raise

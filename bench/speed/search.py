@@ -122,7 +122,6 @@ def _fill(vectors: VectorStore, rows: int) -> None:
         near = centres[rng.integers(_CLUSTERS, size=count)]
         noise = 0.25 * rng.standard_normal((count, model.dim), np.float32)
         vectors.upsert(_COLLECTION, [_row(first + number) for number in range(count)], np.abs(near + noise))
-    vectors.maintain(_COLLECTION)
 
 
 def _row(number: int) -> StoredImage:

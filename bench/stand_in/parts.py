@@ -52,8 +52,18 @@ class NullStore(VectorStore):
     def collection(self, name: str) -> Collection:
         return Collection(name=name, model=MODEL)
 
+    def recent(self, name: str) -> Collection:
+        return self.collection(name)
+
     def search(
-        self, name: str, vectors: NDArray[np.float32], *, limit: int, filter: str | None = None
+        self,
+        name: str,
+        vectors: NDArray[np.float32],
+        *,
+        limit: int,
+        filter: str | None = None,
+        params: Mapping[str, int] | None = None,
+        consistency: str | None = None,
     ) -> list[list[Found]]:
         return [[] for _ in vectors]
 
@@ -72,7 +82,7 @@ class NullStore(VectorStore):
     def upsert(self, name: str, images: Sequence[StoredImage], vectors: NDArray[np.float32]) -> None:
         assert len(images) == len(vectors)
 
-    def maintain(self, name: str) -> str | None:
+    def outgrown(self, name: str) -> str | None:
         return None
 
 

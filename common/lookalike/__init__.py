@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lookalike.client import Client, IngestSummary, Job, JobGroup
+    from lookalike.client import AsyncClient, AsyncJob, Client, IngestSummary, Job, JobGroup
     from lookalike.errors import JobCancelled, JobFailed, LookalikeError, ServiceUnreachable, WaitTimeout
     from lookalike.records import (
         Collection,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "lookalike.client": ("Client", "IngestSummary", "Job", "JobGroup"),
+    "lookalike.client": ("AsyncClient", "AsyncJob", "Client", "IngestSummary", "Job", "JobGroup"),
     "lookalike.errors": ("JobCancelled", "JobFailed", "LookalikeError", "ServiceUnreachable", "WaitTimeout"),
     "lookalike.records": (
         "Collection",
@@ -46,6 +46,8 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
     "Client",
     "Collection",
     "Failure",

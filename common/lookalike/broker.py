@@ -75,10 +75,24 @@ def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, A
     }
 
 
+def model_queue(lane: Lane, fingerprint: str) -> str:
+    """The queue of the workers of a lane that have a certain model. All hear the lane's own besides."""
+    return f"{lane.value}.{fingerprint[:12]}"
+
+
+def consumer_queues(lane: Lane, fingerprint: str) -> list[Any]:
+    """The queues that a worker listens to."""
+    return [_queue(lane.value), _queue(model_queue(lane, fingerprint))]
+
+
 def _queues() -> list[Any]:
+    return [_queue(lane.value) for lane in Lane]
+
+
+def _queue(name: str) -> Any:
     make_queue: Any = Queue
     make_exchange: Any = Exchange
-    return [make_queue(lane.value, make_exchange(lane.value), routing_key=lane.value) for lane in Lane]
+    return make_queue(name, make_exchange(name), routing_key=name)
 
 
 class Doorbell:
@@ -109,6 +123,19 @@ class Doorbell:
                 self._app.send_task(TASK_NAMES[lane])
         except (OperationalError, RedisError, OSError) as error:
             log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+
+    def pass_on(self, lane: Lane, model: str) -> None:
+        """Ring the workers of a lane that have a certain model, unless a message for them waits already.
+
+        For a worker that was rung, and found that what waits is theirs.
+        """
+        try:
+            with self._app.connection_or_acquire() as connection:
+                if connection.default_channel.client.llen(model_queue(lane, model)):
+                    return
+            self._app.send_task(TASK_NAMES[lane], queue=_queue(model_queue(lane, model)))
+        except (OperationalError, RedisError, OSError) as error:
+            log.warning("a ring of lane %s was not passed on, the sweeper will ring: %s", lane, error)
 
     def ring_enough(self, lane: Lane) -> None:
         """Send a message to a lane, unless so many wait there that they wake every worker.

@@ -86,6 +86,7 @@ _REDUCTIONS: Final = ((4, 400), (2, 320))
 _REDUCING_GAP: Final = 2.0
 
 _Box = tuple[float, float, float, float]  # Left, top, right, bottom.
+Region = tuple[float, float, float, float]  #: Left, top, width and height, in parts of an upright picture's sides.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ class Reduced:
     orientation: int  #: EXIF's: 1 is upright.
     width: int  #: Pixels of the whole image, after EXIF orientation.
     height: int
+    region: tuple[int, int, int, int] | None = None  #: What of it is wanted: pixels of the whole upright image.
 
 
 def read_header(data: bytes, limits: Limits) -> Header:
@@ -145,14 +147,19 @@ def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Im
     return upright
 
 
-def decode_reduced(data: bytes, limits: Limits) -> Reduced:
+def decode_reduced(data: bytes, limits: Limits, region: Region | None = None) -> Reduced:
     """Decode an image's first frame for `cut`, a JPEG at a half or a quarter of its size where that will do.
 
-    Raises as `decode` does.
+    It will do for the whole, or for the `region` that is wanted of it. Raises as `decode` and `pixels_of` do.
     """
     with _open(data, limits) as image:
         width, height = image.size
-        factor = next((times for times, left in _REDUCTIONS if min(width, height) >= times * left), 1)
+        wanted = None
+        if region is not None:
+            upright = (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+            wanted = pixels_of(region, *upright, limits)
+        shorter = min(width, height) if wanted is None else min(wanted[2] - wanted[0], wanted[3] - wanted[1])
+        factor = next((times for times, left in _REDUCTIONS if shorter >= times * left), 1)
         if image.draft(None, (width // factor, height // factor)) is None:
             factor = 1  # Only JPEG's decoder can do it.
         image.load()
@@ -161,7 +168,20 @@ def decode_reduced(data: bytes, limits: Limits) -> Reduced:
             width, height = height, width
         flat = to_rgb(image)
     flat.info = {}
-    return Reduced(image=flat, factor=factor, orientation=orientation, width=width, height=height)
+    return Reduced(image=flat, factor=factor, orientation=orientation, width=width, height=height, region=wanted)
+
+
+def pixels_of(region: Region, width: int, height: int, limits: Limits) -> tuple[int, int, int, int]:
+    """Return which pixels of an upright image a region takes: left, top, right, bottom.
+
+    Raises `ImageTooSmall` where these are too few.
+    """
+    left, top = (int(side * part + 0.5) for side, part in zip((width, height), region[:2], strict=True))
+    right = min(width, int(width * (region[0] + region[2]) + 0.5))
+    bottom = min(height, int(height * (region[1] + region[3]) + 0.5))
+    if min(right - left, bottom - top) < limits.min_side_px:
+        raise ImageTooSmall("The region has too few pixels to compare. Take a larger part of the picture.")
+    return left, top, right, bottom
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -206,8 +226,10 @@ def resize_and_crop(image: Image.Image) -> Image.Image:
 
 def cut(reduced: Reduced) -> Image.Image:
     """Return the network's input, 224 x 224, RGB and upright: resized from the part of the picture that it shows."""
-    left, top, right, bottom = _source(reduced.width, reduced.height)
     width, height = reduced.width, reduced.height
+    begin_x, begin_y, end_x, end_y = reduced.region or (0, 0, width, height)
+    left, top, right, bottom = _source(end_x - begin_x, end_y - begin_y)
+    left, top, right, bottom = left + begin_x, top + begin_y, right + begin_x, bottom + begin_y
     if reduced.orientation in _SIDEWAYS:
         left, top, right, bottom, width, height = top, left, bottom, right, height, width
     if reduced.orientation in _MIRRORED_ACROSS:
@@ -220,6 +242,11 @@ def cut(reduced: Reduced) -> Image.Image:
     )
     turn = _UPRIGHT.get(reduced.orientation)
     return square if turn is None else square.transpose(turn)
+
+
+def picture_turn(reduced: Reduced) -> Image.Transpose | None:
+    """Return what turns an image upright that was decoded for `cut`; None where it is upright."""
+    return _UPRIGHT.get(reduced.orientation)
 
 
 def _resized_and_box(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:

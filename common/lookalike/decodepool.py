@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.decode import INPUT_SIZE
+from lookalike.decode import INPUT_SIZE, Region
 from lookalike.decoder_child import SLOTS, DecoderConfig
 from lookalike.decoder_process import CHILD_COMMAND, Answer, DecoderProcess
 from lookalike.settings import Decoding
 
 if TYPE_CHECKING:
+    from lookalike.records import Alteration
     from lookalike.settings import Settings
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Decoded:
     width: int  #: Pixels, after EXIF orientation.
     height: int
     pixels: NDArray[np.uint8]  #: (224, 224, 3), RGB.
+    picture_hash: str = ""  #: Of the whole picture: 16 hexadecimal digits.
     read_ms: float = 0.0  #: What the decoder's time went to.
     decode_ms: float = 0.0  #: Resizing included.
     resize_ms: float = 0.0
@@ -60,6 +62,7 @@ class Probe:
     mtime_ns: int
     width: int  #: Pixels, after EXIF orientation.
     height: int
+    picture_hash: str = ""  #: None without decoding.
     read_ms: float = field(default=0.0, compare=False)
 
 
@@ -109,14 +112,18 @@ class DecodePool:
     ) -> None:
         self.close()
 
-    def decode(self, uri: str) -> Future[Decoded]:
-        """Read and decode an image into the network's input, the way that `decode` of the settings names."""
+    def decode(self, uri: str, *, region: Region | None = None) -> Future[Decoded]:
+        """Read and decode an image into the network's input, the way that `decode` of the settings names.
+
+        With a region, the input is what it would be of a picture of no more than that.
+        """
 
         def result(answer: Answer) -> Decoded:
             pixels = np.frombuffer(answer.pixels(), dtype=np.uint8).reshape(INPUT_SIZE, INPUT_SIZE, 3)
             return Decoded(uri=uri, pixels=pixels, **answer.facts)
 
-        return self._submit({"task": "decode", "uri": uri}, result)
+        request: dict[str, Any] = {"task": "decode", "uri": uri}
+        return self._submit(request if region is None else request | {"region": region}, result)
 
     def probe(self, uri: str) -> Future[Probe]:
         """Read an image's file and header only; finds what is wrong with either."""
@@ -126,6 +133,14 @@ class DecodePool:
         """Make a WebP without metadata, its longer side `thumbnail_px` of the settings where no other is given."""
         request = {"task": "thumbnail", "uri": uri, "longer_side_px": longer_side_px or self._thumbnail_px}
         return self._submit(request, lambda answer: answer.payload)
+
+    def altered(self, uri: str, alterations: Sequence["Alteration"]) -> Future[NDArray[np.uint8]]:
+        """Make the network's input of altered copies of an image: (n, 224, 224, 3), RGB, in the order asked for."""
+
+        def result(answer: Answer) -> NDArray[np.uint8]:
+            return np.frombuffer(answer.payload, dtype=np.uint8).reshape(-1, INPUT_SIZE, INPUT_SIZE, 3)
+
+        return self._submit({"task": "alter", "uri": uri, "alterations": [str(name) for name in alterations]}, result)
 
     def close(self) -> None:
         """Drop what waits, let what runs end (within its time limit), and end all children."""

@@ -24,14 +24,18 @@ from lookalike.decode import (
     INPUT_SIZE,
     Limits,
     Reduced,
+    Region,
     cut,
     decode,
     decode_reduced,
+    picture_turn,
+    pixels_of,
     read_header,
     resize_and_crop,
     thumbnail,
 )
 from lookalike.errors import DecodeOutOfMemory, ImageError
+from lookalike.picture_hash import picture_hash
 from lookalike.roots import Roots
 from lookalike.sources import Sources
 from lookalike.uploads import UploadStore
@@ -113,7 +117,7 @@ class Decoder:
         self._pixels = self._shared[slot * PIXEL_BYTES : (slot + 1) * PIXEL_BYTES]
 
     def answer(self, request: dict[str, Any]) -> Reply:
-        """Read the image `uri` and do `task` with it: `decode`, `probe` or `thumbnail`. Raises `ImageError`."""
+        """Read the image `uri` and do `task` with it: `decode`, `alter`, `probe` or `thumbnail`. Raises `ImageError`."""
         began_s = time.monotonic()
         with self._sources.open(request["uri"]) as file:
             data = file.read(max_bytes=self._max_file_bytes)
@@ -128,18 +132,38 @@ class Decoder:
             # Twice the size asked for is left to the resampling, so that the fast decode does not show.
             image = decode(data, self._limits, at_least_px=2 * longer_side_px)
             return facts, thumbnail(image, longer_side_px)
-        facts |= self._decode(data)
+        if request["task"] == "alter":
+            return facts, self._altered(data, request["alterations"])
+        facts |= self._decode(data, request.get("region"))
         facts["decode_ms"] = 1000 * (time.monotonic() - read_s)
         return facts, b""
 
-    def _decode(self, data: bytes) -> dict[str, Any]:
-        """Leave the network's input in the shared memory; returns the whole image's size, and what resizing took."""
-        image: Image.Image | Reduced = decode(data, self._limits) if self._exact else decode_reduced(data, self._limits)
+    def _altered(self, data: bytes, names: list[str]) -> bytes:
+        """Return the network's input of altered copies of the whole image, one after another."""
+        from lookalike.alterations import altered  # Few children ever need it.
+        from lookalike.records import Alteration
+
+        image = decode(data, self._limits)
+        copies = (altered(image, Alteration(name), self._limits) for name in names)
+        return b"".join(resize_and_crop(copy).tobytes() for copy in copies)
+
+    def _decode(self, data: bytes, region: Region | None = None) -> dict[str, Any]:
+        """Leave the network's input in the shared memory; returns the size and hash of the whole image, and what
+        resizing took.
+        """
+        image: Image.Image | Reduced
+        image = decode(data, self._limits) if self._exact else decode_reduced(data, self._limits, region)
         decoded_s = time.monotonic()
-        square = cut(image) if isinstance(image, Reduced) else resize_and_crop(image)
+        if isinstance(image, Reduced):
+            square = cut(image)
+        elif region is None:
+            square = resize_and_crop(image)
+        else:
+            square = resize_and_crop(image.crop(pixels_of(region, *image.size, self._limits)))
         self._pixels[:] = square.tobytes()
-        resize_ms = 1000 * (time.monotonic() - decoded_s)
-        return {"width": image.width, "height": image.height, "resize_ms": resize_ms}
+        whole, turn = (image.image, picture_turn(image)) if isinstance(image, Reduced) else (image, None)
+        facts = {"width": image.width, "height": image.height, "picture_hash": picture_hash(whole, turn)}
+        return facts | {"resize_ms": 1000 * (time.monotonic() - decoded_s)}
 
 
 def serve(decoder: type[Decoder] = Decoder) -> None:

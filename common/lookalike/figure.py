@@ -24,12 +24,12 @@ _MARGIN: Final = 36
 _GAP: Final = 14
 _DIVIDER: Final = 26  #: Between a query and its hits, in addition to the gap.
 
-_PAPER: Final = "#fbfaf7"
+PAPER: Final = "#fbfaf7"
 _TILE: Final = "#efede7"
-_RIM: Final = "#d9d5cb"
-_INK: Final = "#1f2328"
-_PALE: Final = "#6f7680"
-_ACCENT: Final = "#c8502d"  #: Marks what was asked for.
+RIM: Final = "#d9d5cb"
+INK: Final = "#1f2328"
+PALE: Final = "#6f7680"
+ACCENT: Final = "#c8502d"  #: Marks what was asked for.
 
 #: Fonts to write with where they are installed, the one with the most alphabets first: Linux, macOS, Windows.
 FONT_FILES: Final = (
@@ -96,14 +96,14 @@ def draw_figure(rows: Sequence[FigureRow], *, title: str) -> bytes:
     """
     shown = rows[:MAX_ROWS]
     layout = _plan(rows=len(shown), columns=max((len(row.hits[:MAX_HITS]) for row in shown), default=0))
-    figure = Image.new("RGB", (layout.width, layout.height), _PAPER)
+    figure = Image.new("RGB", (layout.width, layout.height), PAPER)
     draw = ImageDraw.Draw(figure)
     _title(draw, title, layout)
     for at, row in enumerate(shown):
         _row(figure, draw, row, top=layout.top + at * layout.row_height, layout=layout)
     more = _left_out(rows)
     if more:
-        draw.text((_MARGIN, layout.height - _MARGIN), more, font=_fonts(15)[0], fill=_PALE, anchor="ls")
+        draw.text((_MARGIN, layout.height - _MARGIN), more, font=_fonts(15)[0], fill=PALE, anchor="ls")
     buffer = io.BytesIO()
     figure.save(buffer, "PNG")
     return buffer.getvalue()
@@ -119,41 +119,41 @@ def _plan(*, rows: int, columns: int) -> _Layout:
 
 
 def _title(draw: ImageDraw.ImageDraw, title: str, layout: _Layout) -> None:
-    text, font = _lettered(title, 26)
-    text = _shortened(text, font, layout.width - 2 * _MARGIN)
-    draw.text((_MARGIN, 42), text, font=font, fill=_INK, anchor="lm")
-    draw.line((_MARGIN, 72, layout.width - _MARGIN, 72), fill=_RIM, width=1)
+    text, font = lettered(title, 26)
+    text = shortened(text, font, layout.width - 2 * _MARGIN)
+    draw.text((_MARGIN, 42), text, font=font, fill=INK, anchor="lm")
+    draw.line((_MARGIN, 72, layout.width - _MARGIN, 72), fill=RIM, width=1)
 
 
 def _row(figure: Image.Image, draw: ImageDraw.ImageDraw, row: FigureRow, *, top: int, layout: _Layout) -> None:
     size = layout.tile
-    _tile(figure, draw, row.image, (_MARGIN, top), size=size)
-    draw.rectangle((_MARGIN - 3, top - 3, _MARGIN + size + 2, top + size + 2), outline=_ACCENT, width=3)
-    _caption(draw, row.label, (_MARGIN, top + size + 8), size=size)
+    tile(figure, draw, row.image, (_MARGIN, top), size=size)
+    draw.rectangle((_MARGIN - 3, top - 3, _MARGIN + size + 2, top + size + 2), outline=ACCENT, width=3)
+    caption(draw, row.label, (_MARGIN, top + size + 8), size=size)
     middle = top + size // 2
     arrow = _MARGIN + size + (_GAP + _DIVIDER) // 2
-    draw.line((arrow - 4, middle - 9, arrow + 5, middle, arrow - 4, middle + 9), fill=_PALE, width=3, joint="curve")
+    draw.line((arrow - 4, middle - 9, arrow + 5, middle, arrow - 4, middle + 9), fill=PALE, width=3, joint="curve")
     if not row.hits:
-        draw.text((layout.hits_left, middle), "no hits", font=_fonts(18)[0], fill=_PALE, anchor="lm")
+        draw.text((layout.hits_left, middle), "no hits", font=_fonts(18)[0], fill=PALE, anchor="lm")
     for at, hit in enumerate(row.hits[:MAX_HITS]):
         left = layout.hits_left + at * (size + _GAP)
-        _tile(figure, draw, hit.image, (left, top), size=size)
-        _caption(draw, hit.label, (left, top + size + 8), size=size)
+        tile(figure, draw, hit.image, (left, top), size=size)
+        caption(draw, hit.label, (left, top + size + 8), size=size)
 
 
-def _tile(
+def tile(
     figure: Image.Image, draw: ImageDraw.ImageDraw, image: bytes | None, place: tuple[int, int], *, size: int
 ) -> None:
     """Draw an image into a square, whole and centred, or the sign for a missing one."""
     left, top = place
-    draw.rectangle((left, top, left + size - 1, top + size - 1), fill=_TILE, outline=_RIM)
+    draw.rectangle((left, top, left + size - 1, top + size - 1), fill=_TILE, outline=RIM)
     picture = _opened(image, size - 2)
     if picture is not None:
         figure.paste(picture, (left + (size - picture.width) // 2, top + (size - picture.height) // 2))
         return
     x, y, unit = left + size // 2, top + size // 2, size // 8
-    draw.rectangle((x - 2 * unit, y - unit - unit // 2, x + 2 * unit, y + unit + unit // 2), outline=_RIM, width=3)
-    draw.line((x - 2 * unit, y + unit + unit // 2, x + 2 * unit, y - unit - unit // 2), fill=_RIM, width=3)
+    draw.rectangle((x - 2 * unit, y - unit - unit // 2, x + 2 * unit, y + unit + unit // 2), outline=RIM, width=3)
+    draw.line((x - 2 * unit, y + unit + unit // 2, x + 2 * unit, y - unit - unit // 2), fill=RIM, width=3)
 
 
 def _opened(image: bytes | None, size: int) -> Image.Image | None:
@@ -167,12 +167,13 @@ def _opened(image: bytes | None, size: int) -> Image.Image | None:
         return None
 
 
-def _caption(draw: ImageDraw.ImageDraw, label: str, place: tuple[int, int], *, size: int) -> None:
+def caption(draw: ImageDraw.ImageDraw, label: str, place: tuple[int, int], *, size: int) -> None:
+    """Write a label of one or two lines below a square, the first dark, the second pale."""
     left, top = place
     for at, line in enumerate(label.split("\n", 1)):
-        text, font = _lettered(line, _line_px(size) - 4)
+        text, font = lettered(line, _line_px(size) - 4)
         where = (left, top + at * _line_px(size))
-        draw.text(where, _shortened(text, font, size), font=font, fill=_PALE if at else _INK, anchor="la")
+        draw.text(where, shortened(text, font, size), font=font, fill=PALE if at else INK, anchor="la")
 
 
 def _line_px(tile: int) -> int:
@@ -186,7 +187,7 @@ def _left_out(rows: Sequence[FigureRow]) -> str:
     return f"Not shown: {' and '.join(parts)}." if parts else ""
 
 
-def _shortened(text: str, font: _Font, width: int) -> str:
+def shortened(text: str, font: _Font, width: int) -> str:
     """Cut `text` so that it fits `width` pixels, with an ellipsis in its middle: names differ at their ends."""
     if font.getlength(text) <= width:
         return text
@@ -202,7 +203,7 @@ def _without_middle(text: str, kept: int) -> str:
     return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
 
 
-def _lettered(text: str, size: int) -> tuple[str, _Font]:
+def lettered(text: str, size: int) -> tuple[str, _Font]:
     """Choose a font that has all letters of a text; where none has, write the text with those of the first."""
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     for font in _fonts(size):

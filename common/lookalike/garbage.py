@@ -1,4 +1,4 @@
-"""Garbage: uploaded files that nothing needs any more, unfinished uploads, old queries, and copies of remote files.
+"""Garbage: uploads that nothing needs any more, unfinished ones, old queries, copies of remote files, and artifacts.
 
 An uploaded image is needed while a row of any collection or a job refers to it, and in any case for `upload_ttl_s`
 after it was last sent or asked for by its hash. So whoever is about to name a file in a job asks for it first, and the
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from lookalike.records import Collection, Garbage
+from lookalike.artifacts import Artifacts
+from lookalike.errors import JobExpired, JobNotFound
+from lookalike.records import Collection, Garbage, JobRecord
 from lookalike.remote.cache import prune_fetched
 from lookalike.roots import image_id
 from lookalike.settings import Settings
@@ -22,6 +24,8 @@ from lookalike.vectorstore import RowState
 
 _SLAB: Final = 1000  #: Files looked up at a time.
 _TRIES: Final = 5  #: For a look at all collections during which none came or went.
+#: A job's record is there before its files are; what was written a short while ago is let be all the same.
+_FRESH_S: Final = 3600.0
 _SLACK_S: Final = 3600.0  #: A query is older than the end of its job, from which the job's time to live counts.
 
 
@@ -30,6 +34,9 @@ class Jobs(Protocol):
 
     def uploads_in_use(self) -> frozenset[str]:
         """Return the SHA-256 of every upload that a job refers to."""
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return a job; raises `JobNotFound` or `JobExpired`."""
 
 
 class Vectors(Protocol):
@@ -77,6 +84,7 @@ def collect(
     partials = Partials(uploads, max_bytes=settings.max_archive_bytes)
     parts, part_bytes = partials.expire(older_than=older_than, dry_run=dry_run)
     fetched = prune_fetched(settings, dry_run=dry_run)
+    left_behind = _remove_artifacts(Artifacts.from_settings(settings), jobs, now=now, dry_run=dry_run)
     if settings.upload_quota_bytes and not dry_run:
         uploads.recount()
     return Garbage(
@@ -84,7 +92,8 @@ def collect(
         uploads=kept.files,
         parts=parts,
         fetched=fetched.files,
-        freed_bytes=kept.size + part_bytes + fetched.freed_bytes,
+        artifacts=left_behind.files,
+        freed_bytes=kept.size + part_bytes + fetched.freed_bytes + left_behind.size,
     )
 
 
@@ -123,6 +132,20 @@ def _remove(
         size = file.size if dry_run else uploads.remove(file.sha256, area=area, older_than=older_than)
         if size is not None:
             tally.add(size)
+
+
+def _remove_artifacts(artifacts: Artifacts, jobs: Jobs, *, now: float, dry_run: bool) -> _Tally:
+    """Remove what jobs left behind whose records have expired, or are not there at all."""
+    tally = _Tally()
+    for job_id in artifacts.jobs():
+        if artifacts.written_at(job_id) > now - _FRESH_S:
+            continue
+        try:
+            jobs.get(job_id)
+        except (JobNotFound, JobExpired):
+            size = sum(file.size for file in artifacts.of(job_id)) if dry_run else artifacts.remove(job_id)
+            tally.add(size)
+    return tally
 
 
 def _put_off(uploads: UploadStore, files: Iterable[Kept]) -> None:

@@ -22,7 +22,6 @@ from lookalike.errors import (
 from lookalike.records import CollectionRequest, IndexKind, Metric, ModelInfo
 from lookalike.settings import Settings
 from lookalike.vectorstore import StoredImage, VectorStore, indexes
-from lookalike.vectorstore.indexes import IndexSpec
 
 DIM = 16
 MODEL = ModelInfo(name="resnet50", weights="untrained", trained=False, fingerprint="ab" * 32, dim=DIM)
@@ -355,47 +354,51 @@ def test_thirty_two_threads_share_one_store(store: VectorStore, name: str) -> No
     assert store.count(name) == 320
 
 
-@pytest.mark.servers
-def test_a_small_collection_of_an_earlier_version_gets_the_index_of_today_while_searches_run(
-    standalone_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = VectorStore(Settings(milvus_uri=standalone_uri, consistency="Strong"))
-    with monkeypatch.context() as earlier:
-        earlier.setattr(indexes, "choose_index", lambda *_: IndexSpec(index_type="FLAT", reason="as it was"))
-        store.bind("old", MODEL)
-    rows, stored = images(2000), vectors(2000)
-    store.upsert("old", rows[:1000], stored[:1000])
-    store.upsert("old", rows[1000:], stored[1000:])
-    monkeypatch.setattr(indexes, "REBUILT_ROWS", 1999)
-    assert store.maintain("old") is None
-    monkeypatch.setattr(indexes, "REBUILT_ROWS", 2000)
+def test_a_collection_gets_another_index_while_searches_run_and_each_is_right(store: VectorStore, name: str) -> None:
+    store.create(CollectionRequest(name=name, index=IndexKind.FLAT))
+    store.bind(name, MODEL)
+    rows, stored = images(600), vectors(600)
+    store.upsert(name, rows, stored)
 
     with ThreadPoolExecutor(1) as pool:
-        change = pool.submit(store.maintain, "old")
+        change = pool.submit(store.reindex, name, index=IndexKind.HNSW, build={"M": 8})
         answers = []
         while not change.done() or len(answers) < 20:
-            answers.append(store.search("old", stored[7:8], limit=1)[0][0].image)
+            answers.append(store.search(name, stored[7:8], limit=1)[0][0].image)
 
-    assert "FLAT replaced by HNSW" in str(change.result())
+    assert change.result().rebuilt
     assert answers == [rows[7]] * len(answers)
-    assert store.maintain("old") is None
-    store.drop("old")
-    store.close()
+    assert not store.reindex(name, index=IndexKind.HNSW).rebuilt
+    facts = store.index_of(name)
+    assert facts
+    assert (facts.chosen.index_type, facts.chosen.params["M"]) == ("HNSW", 8)
 
 
-def test_milvus_lite_keeps_its_index_and_warns_when_it_is_outgrown(
-    milvus_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_large_collection_is_reindexed_only_where_searches_may_fail(
+    store: VectorStore, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store.create(CollectionRequest(name=name, index=IndexKind.HNSW))
+    store.bind(name, MODEL)
+    store.upsert(name, images(20), vectors(20))
+    monkeypatch.setattr(indexes, "REBUILT_ROWS", 19)
+    with pytest.raises(InvalidParameter, match="offline"):
+        store.reindex(name, index=IndexKind.FLAT)
+    assert store.collection(name).index is IndexKind.HNSW
+    assert not store.reindex(name, search={"ef": 99}).rebuilt
+    assert store.collection(name).search == {"ef": 99}
+    assert store.reindex(name, index=IndexKind.FLAT, offline=True).rebuilt
+
+
+def test_milvus_lite_says_when_it_is_outgrown(milvus_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = VectorStore(Settings(milvus_uri=milvus_uri))
     monkeypatch.setattr(indexes, "LITE_BYTES", 4 * 20 * DIM)
     store.bind("grown", MODEL)
     store.upsert("grown", images(20), vectors(20))
-    assert store.maintain("grown") is None
-    assert not caplog.records
+    assert store.outgrown("grown") is None
     store.upsert("grown", images(21), vectors(21))
-    assert store.maintain("grown") is None
-    assert [record.message for record in caplog.records] == [
-        "collection grown: 21 images of 16 values are more than Milvus Lite is good for; run a Milvus server for them"
-    ]
+    assert (
+        store.outgrown("grown")
+        == "21 images of 16 values are more than Milvus Lite is good for; run a Milvus server for them"
+    )
     store.drop("grown")
     store.close()

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from bad_files import BAD_FILES
+from chromium import browser, complaints, page, photograph
 from lookalike.gallery import draw_gallery
 from object_store import BUCKET, environment, s3, s3_server
 from stack import Stack
 
-__all__ = ["s3", "s3_server"]  # Fixtures, too.
+__all__ = ["browser", "complaints", "page", "photograph", "s3", "s3_server"]  # Fixtures, too.
 
 #: What the service does only where it was told that it may, on a machine whose network is its own loopback.
 ALLOWED = {

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from stack import Stack
 pytestmark = pytest.mark.on_servers
 
 #: Collections that the pages make.
-COLLECTIONS: Final = ("default", "holiday", "people", "spring")
+COLLECTIONS: Final = ("default", "holiday", "paintings", "people", "restored", "spring")
 PAGES_THAT_RUN: Final = [page for page in pages() if any(block.kind in RUN_KINDS for block in blocks(page))]
 
 #: A console command by its beginning, and the test that does the same, or the file that has the command in it.
@@ -76,8 +77,14 @@ def _write(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def environ(stack: Stack, tmp_path: Path) -> dict[str, str]:
+def environ(stack: Stack, folder: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of a reader whose `lookalike` is installed; curl fails where the service refuses."""
+    # The set of paintings as its first download leaves it; what downloads it has tests of its own.
+    datasets = tmp_path / ".cache" / "lookalike" / "datasets"
+    datasets.mkdir(parents=True)
+    with zipfile.ZipFile(datasets / "paintings.zip", "w") as archive:
+        for path in sorted((folder / "photos").glob("*.jpg")):
+            archive.write(path, f"training/Monet/{path.name}")
     (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\nmax-time = 180\n")
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     here = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}

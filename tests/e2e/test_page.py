@@ -1,69 +1,22 @@
-"""The page in a real Chromium, against the whole stack: each thing a person does with it."""
+"""Searching on the page, in a real Chromium, against the whole stack."""
 
+import json
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
 from bad_files import jpeg
+from chromium import search, show
 from stack import Stack
 
-PATIENCE_MS = 60_000  #: Waits end as soon as what they wait for is there.
-VIEWS = ("search", "ingest", "jobs", "collections")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    assert binary, "these tests need Debian's chromium: apt-get install chromium"
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        # Containers give no namespaces for its sandbox, and little /dev/shm.
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        with playwright.chromium.launch(executable_path=binary, args=arguments) as browser:
-            yield browser
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the browser complains of, which fails a test that does not expect it and take it out."""
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, stack: Stack, complaints: list[str]) -> Iterator[Page]:
-    """A fresh window on the page."""
-    with browser.new_context(base_url=stack.url, viewport={"width": 1280, "height": 860}) as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda line: complaints.append(line.text) if line.type in {"error", "warning"} else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        yield page
-    assert not complaints
-
-
-def show(page: Page, view: str, collection: str = "default") -> None:
-    """Open a view, with a collection chosen."""
-    page.goto("/#/search")
-    page.evaluate("name => sessionStorage.setItem('lookalike-collection', name)", collection)
-    page.goto("about:blank")
-    page.goto(f"/#/{view}")
-    expect(page.locator("#collection")).to_have_value(collection)
-
-
-def search(page: Page, collection: str, files: list[Path]) -> None:
-    show(page, "search", collection)
-    page.set_input_files("#picker", files)
-    page.wait_for_url(re.compile("#/search/."))
-    expect(page.locator(".result")).to_have_count(len(files))
+MANY = 10_000
 
 
 def test_pictures_find_themselves_and_the_address_shows_the_search_again(
-    page: Page, collection: str, gallery: list[Path]
+    page: Page, collection: str, gallery: list[Path], photograph: Callable[[str], None]
 ) -> None:
     wanted = [gallery[3], gallery[30]]
     search(page, collection, wanted)
@@ -78,87 +31,147 @@ def test_pictures_find_themselves_and_the_address_shows_the_search_again(
             expect(result.locator(".query-picture")).to_have_js_property("complete", value=True)
         assert page.locator(".query-picture").count() == len(wanted)
         page.reload()
+    expect(page.locator(".hit img.loaded").nth(8)).to_be_visible()
+    photograph("search")
 
 
-def test_a_hit_opens_in_full_and_leads_to_more_like_it(page: Page, collection: str, gallery: list[Path]) -> None:
+def test_a_hit_opens_in_full_and_leads_to_more_like_it(
+    page: Page, collection: str, gallery: list[Path], photograph: Callable[[str], None]
+) -> None:
     search(page, collection, [gallery[8]])
     page.locator(".hit").first.click()
     lightbox = page.get_by_role("dialog")
     expect(lightbox.locator("h2")).to_have_text(gallery[8].name)
-    expect(lightbox.locator("img.full")).to_have_js_property("naturalWidth", value=width_of(page))
+    text = lightbox.locator("dt", has_text="Pixels").locator("+ dd").inner_text()
+    width = int(text.split(" ")[0].replace(",", ""))
+    expect(lightbox.locator("img.full")).to_have_js_property("naturalWidth", width)
+    photograph("lightbox")
     page.keyboard.press("ArrowRight")
     expect(lightbox.locator("dd").first).to_have_text("2")
     neighbour = lightbox.locator("h2").inner_text()
-    lightbox.get_by_role("button", name="More like this").click()
+    lightbox.get_by_role("button", name="Search with this").click()
     expect(page.locator(".query-name")).to_have_text("a stored image")
     expect(page.locator(".hit").first).to_have_attribute("aria-label", re.compile(re.escape(neighbour)))
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def width_of(page: Page) -> int:
-    """The width that the open image is said to have."""
-    text = page.get_by_role("dialog").locator("dt", has_text="Pixels").locator("+ dd").inner_text()
-    return int(text.split(" ")[0].replace(",", ""))
+def test_terms_narrow_a_search_and_stay_with_its_address(page: Page, collection: str, gallery: list[Path]) -> None:
+    search(page, collection, [gallery[5]])
+    page.get_by_text("Refine").click()
+    page.get_by_label("Filter").fill(f"name == '{gallery[6].name}'")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator(".hit")).to_have_count(1)
+    expect(page.locator(".hit")).to_have_attribute("aria-label", re.compile(re.escape(gallery[6].name)))
+    page.reload()
+    expect(page.locator(".hit")).to_have_count(1)
+    expect(page.locator("#filter")).to_have_value(f"name == '{gallery[6].name}'")
 
 
-def test_files_of_this_machine_are_uploaded_and_ingested(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "good.jpg").write_bytes(jpeg((320, 240)))
-    (tmp_path / "bad.jpg").write_text("no picture")
-    show(page, "ingest")
-    page.set_input_files("#files", [tmp_path / "good.jpg", tmp_path / "bad.jpg"])
-    page.wait_for_url(re.compile("#/jobs/."))
-    expect(page.locator(".state")).to_have_text("succeeded")
-    expect(page.locator(".progress")).to_contain_text("2 of 2")
-    failures = page.get_by_role("region", name="Failed files").locator("tbody tr")
-    expect(failures).to_have_count(1)
-    expect(failures.first).to_contain_text("unsupported_format")
-    page.get_by_role("button", name="Try the failed ones again").click()
-    expect(page.locator(".progress")).to_contain_text("1 of 1")
+def test_examples_for_and_against_are_added_by_key_and_taken_out_again(
+    page: Page, collection: str, gallery: list[Path], photograph: Callable[[str], None]
+) -> None:
+    search(page, collection, [gallery[12]])
+    page.locator(".hit").nth(1).focus()
+    page.keyboard.press("+")
+    expect(page.locator(".chip")).to_have_count(2)
+    page.locator(".hit").nth(5).focus()
+    page.keyboard.press("-")
+    expect(page.locator(".chip.not")).to_have_count(1)
+    expect(page.locator(".hit").first).to_be_visible()
+    photograph("examples")
+    page.get_by_role("button", name="Remove: not like a stored image").click()
+    expect(page.locator(".chip.not")).to_have_count(0)
+    expect(page.locator(".chip")).to_have_count(2)
+    page.get_by_role("button", name="Remove: like a stored image").click()
+    expect(page.locator(".query-name")).to_have_text(gallery[12].name)
 
 
-def test_a_folder_is_ingested_and_its_job_stands_in_the_list(page: Page, stack: Stack) -> None:
-    folder = stack.root / "page"
-    folder.mkdir()
-    (folder / "one.jpg").write_bytes(jpeg((200, 300)))
-    show(page, "ingest")
-    page.get_by_label("Path, under a root").fill("page")
-    page.get_by_role("button", name="Ingest folder").click()
-    page.wait_for_url(re.compile("#/jobs/."))
-    expect(page.locator(".state")).to_have_text("succeeded")
-    job = page.url.rsplit("/", 1)[1]
-    page.get_by_role("link", name="Jobs").click()
-    expect(page.locator("tbody tr", has_text=job)).to_contain_text("1 of 1")
+def test_a_region_is_chosen_with_pointer_and_keys_and_searched(
+    page: Page, stack: Stack, collection: str, gallery: list[Path], photograph: Callable[[str], None]
+) -> None:
+    search(page, collection, [gallery[20]])
+    whole = page.url
+    page.get_by_role("button", name="Search a region").click()
+    picture = page.locator(".crop-stage img")
+    expect(picture).to_have_js_property("complete", value=True)
+    place = picture.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + place["width"] * 0.25, place["y"] + place["height"] * 0.25)
+    page.mouse.down()
+    page.mouse.move(place["x"] + place["width"] * 0.75, place["y"] + place["height"] * 0.75)
+    page.mouse.up()
+    photograph("region")
+    page.locator(".region").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Search this region").click()
+    page.wait_for_url(lambda url: url != whole)
+    expect(page.locator(".query-frame .box")).to_be_visible()
+    job = stack.http.get(f"/v1/jobs/{page.url.rsplit('/', 1)[1]}").json()
+    left, top, width, height = job["request"]["queries"][0]["box"]
+    assert abs(left - 0.27) < 0.02
+    assert max(abs(top - 0.25), abs(width - 0.5), abs(height - 0.5)) < 0.02
 
 
-def test_what_the_service_refuses_is_said_in_its_words(page: Page, complaints: list[str]) -> None:
-    show(page, "ingest")
-    page.get_by_label("Path, under a root").fill("nowhere")
-    page.get_by_role("button", name="Ingest folder").click()
-    expect(page.locator(".notice.error")).to_contain_text("folder")
-    assert "404" in complaints.pop(), "a browser reports every such answer"
+def stubbed(hits: int) -> dict[str, Any]:
+    """A search job with many hits, as the service would answer it."""
+    found = [
+        {"rank": at, "id": f"{at:032x}", "uri": f"file:///{at}.jpg", "name": f"{at}.jpg", "distance": 1 - at / hits,
+         "score": 1 - at / hits, "width": 300 + at % 7 * 40, "height": 300, "metadata": {},
+         "thumbnail_url": "/page/icon.svg"}
+        for at in range(1, hits + 1)
+    ]  # fmt: skip
+    query = {"path": "a.jpg"}
+    result = {"collection": "default", "metric": "COSINE", "model": None, "took_ms": 5.0,
+              "queries": [{"query": query, "error": None, "hits": found}]}  # fmt: skip
+    request = {"collection": "default", "limit": hits, "queries": [query]}
+    return {"id": "01JMANY", "kind": "search", "state": "succeeded", "request": request, "result": result,
+            "links": {"figure": "/none"}}  # fmt: skip
 
 
-def test_a_collection_is_made_and_deleted_by_its_name(page: Page, stack: Stack) -> None:
-    show(page, "collections")
-    page.get_by_role("textbox", name="New collection").fill("pagemade")
-    page.get_by_role("button", name="Create").click()
-    row = page.locator("tbody tr", has_text="pagemade")
-    expect(row).to_contain_text("COSINE")
-    row.get_by_role("button").click()
-    page.get_by_label("Type its name to delete it").fill("pagemade")
-    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(row).to_have_count(0)
-    assert stack.http.get("/v1/collections/pagemade").status_code == 404
+def test_ten_thousand_hits_need_no_more_elements_than_fit_the_window(page: Page) -> None:
+    answer = json.dumps(stubbed(MANY))
+    page.route(
+        re.compile("/v1/jobs/01JMANY"),
+        lambda route: (
+            route.fulfill(body=answer, content_type="application/json")
+            if "thumbnail" not in route.request.url
+            else route.fulfill(path="web/lookalike_web/static/page/icon.svg", content_type="image/svg+xml")
+        ),
+    )
+    page.goto("/#/search/01JMANY")
+    expect(page.locator(".hit").first).to_be_visible()
+    page.locator(".hit").first.focus()
+    page.keyboard.press("End")
+    last = page.locator(f'.cell[data-at="{MANY - 1}"] .hit')
+    expect(last).to_be_focused()
+    expect(last).to_be_in_viewport()
+    assert page.locator(".cell").count() < 300
+    page.keyboard.press("Home")
+    expect(page.locator('.cell[data-at="0"] .hit')).to_be_in_viewport()
+    assert page.locator(".cell").count() < 300
 
 
-def test_who_may_not_see_collections_still_ingests_and_sees_jobs(page: Page, complaints: list[str]) -> None:
-    refusal = {"code": "forbidden", "detail": "This needs a key with another right."}
-    page.route("**/v1/collections", lambda route: route.fulfill(status=403, json=refusal))
-    page.goto("/#/ingest")
-    expect(page.locator("h1")).to_have_text("Ingest")
-    expect(page.locator("#collection")).to_have_value("default")
-    expect(page.locator(".notice.error")).to_contain_text("another right")
-    assert "403" in complaints.pop()
+def test_with_a_key_pictures_are_fetched_a_few_at_a_time_and_only_those_near(page: Page) -> None:
+    hits = stubbed(1000)
+    for hit in hits["result"]["queries"][0]["hits"]:
+        hit["thumbnail_url"] = f"/v1/images/{hit['id']}/thumbnail"
+    held: list[Route] = []
+    page.route(re.compile("/v1/jobs/01JMANY(\\?|$)"), lambda route: route.fulfill(json=hits))
+    page.route("**/thumbnail*", lambda route: held.append(route))
+    page.goto("/#/search")
+    page.evaluate("sessionStorage.setItem('lookalike-api-key', 'any')")
+    page.goto("about:blank")
+    page.goto("/#/search/01JMANY")
+    expect(page.locator(".hit").nth(8)).to_be_attached()
+    most = 6
+    while len(held) < most:
+        page.wait_for_timeout(10)
+    page.wait_for_load_state("domcontentloaded")
+    assert len(held) == most
+    with page.expect_request("**/thumbnail*"):  # One that is answered lets the next begin.
+        held[0].fulfill(path="web/lookalike_web/static/page/icon.svg", content_type="image/svg+xml")
+    assert len(held) == most + 1
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_search_that_has_expired_is_no_longer_being_searched(page: Page, complaints: list[str]) -> None:
@@ -190,17 +203,3 @@ def test_no_more_pictures_are_searched_with_than_a_search_takes(
     expect(page.locator(".notice.error")).to_have_count(1)
     assert sent == [most]
     complaints.clear()  # Of the search that was broken off.
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_bars_anybody_from_using_it(page: Page, collection: str, scheme: str) -> None:
-    """No violation of WCAG AA or of good practice that axe finds, on a phone's width as well."""
-    page.emulate_media(color_scheme=scheme)
-    for width in (390, 1280):
-        page.set_viewport_size({"width": width, "height": 860})
-        for view in VIEWS:
-            show(page, view, collection)
-            page.wait_for_load_state("networkidle")
-            found = Axe().run(page)
-            assert found.violations_count == 0, found.generate_report()
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"

@@ -331,8 +331,8 @@ def test_a_chunk_that_was_tried_before_is_not_burnt_by_what_is_in_hand_before_it
     claimed: list[object] = []
     claim_ingest = worker.jobs.claim_ingest
 
-    def counted() -> Any:
-        claim = claim_ingest()
+    def counted(**how: Any) -> Any:
+        claim = claim_ingest(**how)
         claimed.append(claim)
         return claim
 
@@ -359,9 +359,9 @@ def test_a_chunk_that_was_tried_before_has_its_turn_although_another_job_goes_on
         worker.jobs.give_back(claim, burn_attempt=claim.job_id == job_id)
     claim_ingest, turns = worker.jobs.claim_ingest, itertools.cycle([going_on, job_id])
 
-    def by_turns() -> Any:
+    def by_turns(**how: Any) -> Any:
         turn, claims = next(turns), []
-        while isinstance(claim := claim_ingest(), ChunkClaim):
+        while isinstance(claim := claim_ingest(**how), ChunkClaim):
             claims.append(claim)
         claims.sort(key=lambda claim: claim.job_id != turn)
         for other in claims[1:]:

@@ -119,10 +119,10 @@ def test_a_round_is_answered_although_the_next_one_cannot_be_begun(
     jobs = [submit(context, name) for name in NAMES[:2]]
     claim_searches, calls = context.jobs.claim_searches, itertools.count(1)
 
-    def away_once(*, limit: int) -> Sequence[SearchClaim]:
+    def away_once(*, limit: int, model: str | None) -> Sequence[SearchClaim]:
         if next(calls) == 2:
             raise QueueUnavailable
-        return claim_searches(limit=limit)
+        return claim_searches(limit=limit, model=model)
 
     monkeypatch.setattr(context.jobs, "claim_searches", away_once)
     SearchLane(context).ring()

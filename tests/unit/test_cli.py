@@ -329,8 +329,19 @@ def test_on_80_columns_a_job_is_one_line_with_its_whole_id() -> None:
 
 
 def test_on_80_columns_a_hit_is_one_line_with_the_names_of_its_files() -> None:
-    row = ("../a/very/long/way/to/the/query/page.jpg", 1, LONG_PATH, 0.987654, 0.987654, IMAGE_ID, 4000, 3000)
-    lines = table(HIT_COLUMNS, row, 80, ("width", "height", "id", "distance"))
+    row = (
+        "../a/very/long/way/to/the/query/page.jpg",
+        1,
+        LONG_PATH,
+        0.987654,
+        0.987654,
+        IMAGE_ID,
+        4000,
+        3000,
+        99.5,
+        "similar",
+    )
+    lines = table(HIT_COLUMNS, row, 80, ("width", "height", "percentile", "id", "distance"))
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert "query/page.jpg" in lines[2]

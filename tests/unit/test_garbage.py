@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lookalike import garbage as garbage_module
-from lookalike.errors import QueueUnavailable, VectorStoreUnavailable
+from lookalike.errors import JobNotFound, QueueUnavailable, VectorStoreUnavailable
 from lookalike.garbage import collect
-from lookalike.records import Collection, Garbage, UploadRequest
+from lookalike.records import Collection, Garbage, JobRecord, UploadRequest
 from lookalike.roots import image_id
 from lookalike.settings import Settings
 from lookalike.uploads import UploadStore, query_uri, upload_uri
@@ -31,6 +31,9 @@ class Jobs:
 
     def uploads_in_use(self) -> frozenset[str]:
         return frozenset(self.in_use)
+
+    def get(self, job_id: str) -> JobRecord:
+        raise JobNotFound(job_id)
 
 
 class Vectors:

@@ -12,12 +12,10 @@ from lookalike.records import IndexKind, Metric
 from lookalike.vectorstore import StoredImage, check_metadata
 from lookalike.vectorstore.checks import MAX_BYTES, batches, filter_refused
 from lookalike.vectorstore.indexes import (
-    REBUILT_ROWS,
     ServerKind,
     choose_index,
     index_for,
     metric_for,
-    replaceable,
 )
 
 LITE, MILVUS = ServerKind.LITE, ServerKind.MILVUS
@@ -59,14 +57,6 @@ def test_hnsw_looks_at_no_fewer_candidates_than_it_returns(kind: IndexKind) -> N
     spec = index_for(kind, 0, 2048, MILVUS)
     assert spec.search_params(limit=10)["ef"] == 128
     assert spec.search_params(limit=1000)["ef"] == 1000
-
-
-def test_an_index_is_replaced_only_where_searches_can_wait_for_it() -> None:
-    wanted = choose_index(REBUILT_ROWS, 2048, MILVUS)
-    assert replaceable({"index_type": "FLAT"}, wanted, REBUILT_ROWS)
-    assert replaceable({"index_type": "IVF_FLAT", "nlist": "512"}, wanted, 0)
-    assert not replaceable({"index_type": "FLAT"}, wanted, REBUILT_ROWS + 1)
-    assert not replaceable({"index_type": "HNSW", "M": "16"}, wanted, 0)
 
 
 @pytest.mark.parametrize(

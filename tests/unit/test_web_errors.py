@@ -98,8 +98,8 @@ def test_a_wrong_field_is_named_with_what_is_wrong_with_it(web: Web) -> None:
     answer = web.client.post("/v1/searches", json={"queries": [{"path": "a"}, {"pth": "b"}], "limit": 0})
     problem = answer.json
     assert problem["errors"] == [
-        {"loc": "queries.1.pth", "msg": "`queries.1.pth` is not a field of this request; /docs lists them"},
         {"loc": "limit", "msg": "`limit` must be 1 or more"},
+        {"loc": "queries.1.pth", "msg": "`queries.1.pth` is not a field of this request; /docs lists them"},
     ], "and nothing of the list that the second query is missing from"
     assert problem["detail"] == f"{problem['errors'][0]['msg']}, and 1 more: see `errors`."
 
@@ -141,7 +141,7 @@ QUERY = {"image_id": "0" * 32}
             {"queries": [{"vector": [0.5] * 32_769}]},
             "`queries.0.vector` has too many entries; 32768 at most",
         ),
-        ("searches", {"queries": [{}]}, "`queries.0`: a query names exactly one of: path, image_id, vector"),
+        ("searches", {"queries": [{}]}, "`queries.0`: a query names exactly one of: path, url, image_id, vector, upload, positive"),
         ("searches", {"queries": [QUERY], "limit": "many"}, "`limit` must be a whole number"),
         (
             "searches",

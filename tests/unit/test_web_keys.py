@@ -110,6 +110,8 @@ def test_each_address_under_v1_says_what_right_it_needs(web: Web) -> None:
         ("/v1/jobs/{job_id}/events", "get"),
         ("/v1/jobs/{job_id}/failures", "get"),
         ("/v1/jobs/{job_id}/figure.png", "get"),
+        ("/v1/jobs/{job_id}/files", "get"),
+        ("/v1/jobs/{job_id}/files/{name}", "get"),
         ("/v1/jobs/{job_id}/queries/{number}/thumbnail", "get"),
     }  # Of one's own jobs.
     document = build(web.client.application, version="1")

@@ -246,7 +246,7 @@ def test_among_several_a_bad_picture_is_left_to_the_worker(web: Web) -> None:
         ({"image_id": "0" * 32 + "\n"}, (400, "invalid_request")),
         ({"vector": [1.0, 2.0]}, (400, "invalid_parameter")),
         ({"vector": []}, (400, "invalid_request")),
-        ({"upload": {"sha256": "0" * 64}}, (400, "invalid_request")),
+        ({"upload": {"sha256": "0" * 64}}, (404, "upload_not_found")),
         ({"path": "photos/a.jpg", "vector": [1.0]}, (400, "invalid_request")),
         ({}, (400, "invalid_request")),
     ],

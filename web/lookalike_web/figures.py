@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from lookalike.errors import CollectionNotFound, ImageError, ImageNotFound, LookalikeError
+from lookalike.errors import LookalikeError
 from lookalike.figure import MAX_HITS, MAX_ROWS, FigureHit, FigureRow, draw_figure
 from lookalike.records import JobRecord, QueryResult, SearchResult
-from lookalike.uploads import query_uri
 from lookalike_web.services import Services
+from lookalike_web.sourcing import upload_place
 
 Thumbnails = Mapping[str, Future[bytes]]
 
@@ -30,14 +30,18 @@ def draw(services: Services, record: JobRecord) -> bytes:
 
 def query_picture(services: Services, collection: str, query: Mapping[str, Any]) -> str | None:
     """Return the URI of the picture that was searched with, None where there was none or it is gone."""
-    if upload := query.get("upload"):
-        return query_uri(upload["sha256"])
+    if examples := query.get("positive"):
+        return query_picture(services, collection, examples[0])
     try:
+        if upload := query.get("upload"):
+            return upload_place(services, upload["sha256"])
+        if url := query.get("url"):
+            return services.remote.check_url(url)
         if path := query.get("path"):
             return services.roots.resolve_file(path)
         if image_id := query.get("image_id"):
             return services.vectors.get(collection, image_id).uri
-    except (ImageError, ImageNotFound, CollectionNotFound):
+    except LookalikeError:
         pass  # It was there when it was searched with.
     return None
 
@@ -62,7 +66,9 @@ def _row(answer: QueryResult, source: str | None, thumbnails: Thumbnails) -> Fig
 
 def _label(answer: QueryResult) -> str:
     query = answer.query
-    name = (query.get("upload") or {}).get("name") or _name(query.get("path") or query.get("image_id") or "query")
+    name = (query.get("upload") or {}).get("name") or _name(
+        query.get("path") or query.get("url") or query.get("image_id") or "query"
+    )
     return f"{name}\n{answer.error.code}" if answer.error else name
 
 

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 
 from lookalike.settings import Settings
 from lookalike_web.errors import BadHost, URITooLong
+from lookalike_web.waiting import resumed, wait_gate
 
 access_log = logging.getLogger("lookalike_web.access")
 
@@ -35,10 +36,15 @@ def register(app: Flask, settings: Settings) -> None:
     allowed = frozenset(host.lower() for host in settings.allowed_hosts)
 
     @app.before_request
-    def begin() -> None:
+    def begin() -> Response | None:
+        if parked := resumed.get():
+            # It passed all that follows when it came.
+            g.started, g.request_id = parked.started, parked.request_id
+            return wait_gate().resume(parked)
         g.started = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        return None
 
     @app.before_request
     def check_address() -> None:

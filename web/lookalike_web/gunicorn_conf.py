@@ -17,7 +17,7 @@ timeout = 60  # Of the process without a sign of life, not of a request: a slow 
 graceful_timeout = 30  # What an upload under way may take when the service stops.
 keepalive = 5
 max_requests = 5000  # Whatever leaks, leaks for so long.
-max_requests_jitter = 500
+max_requests_jitter = 2500  # So that the processes are not replaced together.
 sendfile = False  # Python's waits for ever for a client that takes nothing, whatever time limit its socket has.
 limit_request_line = 8190  # The app answers 414 from 4,094 on, in its own form.
 worker_tmp_dir = str(_shared_memory) if _shared_memory.is_dir() else None  # fchmod on a slow disk would block.
@@ -46,10 +46,13 @@ logconfig_dict = {
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let waiting clients go as soon as the process is asked to stop, instead of after their whole wait."""
-    from lookalike_web.waiting import EXTENSION  # Flask has no business in the master.
+    """Let waiting clients go as soon as the process is asked to stop; pay ahead what its first request would pay."""
+    from lookalike_web import services, waiting  # Flask has no business in the master.
 
-    worker.wsgi.extensions[EXTENSION].stopping = lambda: not worker.alive
+    gate = worker.wsgi.extensions[waiting.EXTENSION]
+    gate.stopping = lambda: not worker.alive
+    gate.parks = True
+    worker.wsgi.extensions[services.EXTENSION].warm_up()
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

@@ -6,7 +6,7 @@ import socket
 from http import HTTPStatus
 from typing import Any, Final
 
-from lookalike_web.slow_clients import PatientWorker
+from lookalike_web.parking import ParkingWorker
 
 _CODES: Final = {HTTPStatus.REQUEST_URI_TOO_LONG: "uri_too_long", HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error"}
 
@@ -24,8 +24,8 @@ class _Recorder:
         self.sent += data
 
 
-class ProblemThreadWorker(PatientWorker):
-    """A `PatientWorker` whose refusals of malformed requests are problem+json instead of HTML."""
+class ProblemThreadWorker(ParkingWorker):
+    """A `ParkingWorker` whose refusals of malformed requests are problem+json instead of HTML."""
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Log as gunicorn does, and send its status in our form."""

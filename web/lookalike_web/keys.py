@@ -26,7 +26,7 @@ class Right(StrEnum):
     """What a key may be used for."""
 
     SEARCH = "search"  #: Search, and see collections, images and their pictures.
-    INGEST = "ingest"  #: Upload, ingest, create collections, and take single images out of them.
+    INGEST = "ingest"  #: Upload, ingest, create, export and import collections, change and delete their images.
     ADMIN = "admin"  #: See and steer the jobs of all keys, delete collections, and collect garbage.
 
 

@@ -2,18 +2,15 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from lookalike.jobstore import JobStore
 from lookalike.records import Failure, FailurePage
+from lookalike.spreadsheet import cell
 
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
-
-#: A spreadsheet would take a cell that begins with one of these for a formula.
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def pages(jobs: JobStore, job_id: str, *, page_lines: int) -> Iterator[FailurePage]:
@@ -38,13 +35,7 @@ def csv_lines(found: Iterable[FailurePage]) -> Iterator[str]:
     writer.writerow(Failure.model_fields)
     for page in found:
         for failure in page.failures:
-            writer.writerow(_cell(value) for value in failure.model_dump(mode="json").values())
+            writer.writerow(cell(value) for value in failure.model_dump(mode="json").values())
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False) if value else ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

@@ -19,11 +19,12 @@ from werkzeug.wrappers import Response
 
 from lookalike.errors import Forbidden, InvalidRequest, LookalikeError, PayloadTooLarge, Unauthorized
 from lookalike.records import IngestResult, Record, SearchResult
+from lookalike.records.kinds import STEP_RESULTS
 from lookalike_web.auth import PROTECTED_PREFIX, caller
-from lookalike_web.errors import PROBLEM_JSON, NotAcceptable, UnsupportedMediaType, status_of, title_of
+from lookalike_web.errors import PROBLEM_JSON, NotAcceptable, UnsupportedMediaType, URITooLong, status_of, title_of
 from lookalike_web.fielddocs import field_docs, value_docs
 from lookalike_web.keys import Right
-from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, MULTIPART, read_query
+from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, MAX_KEY_CHARS, MULTIPART, read_query
 
 JSON: Final = "application/json"
 _OPERATION: Final = "__lookalike_operation__"
@@ -37,6 +38,17 @@ TAGS: Final = (
     "service",
 )  #: In the order of a first use.
 _REF: Final = "#/components/schemas/{model}"
+
+#: What a job's record may have as its result.
+_RESULTS: Final[tuple[type[Record], ...]] = (SearchResult, IngestResult, *dict.fromkeys(STEP_RESULTS.values()))
+_EVENT_STREAM: Final = "text/event-stream"
+
+#: The forms of request headers that have one; the others are any text.
+_HEADER_FORMS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # Senders and proxies drop blanks around a header's value, so that it can neither begin nor end with one.
+    "Idempotency-Key": {"schema": {"type": "string", "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]([ -~]*[!-~])?$"}},
+    "Upload-Offset": {"schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}, "required": True},
+}
 
 #: The schemas of file parts.
 _PARTS: Final[Mapping[str, Any]] = {
@@ -166,7 +178,7 @@ class _Schemas(GenerateJsonSchema):
 def _schemas(operations: list[Operation]) -> dict[str, Any]:
     taken = {model for operation in operations for model in (operation.json, operation.form, operation.query) if model}
     given = {answer.model for operation in operations for answer in operation.answers.values() if answer.model}
-    given |= {ProblemDetails, SearchResult, IngestResult}
+    given |= {ProblemDetails, *_RESULTS}
     _, document = models_json_schema(
         [(model, "validation") for model in sorted(taken - given, key=lambda model: model.__name__)]
         + [(model, "serialization") for model in sorted(given, key=lambda model: model.__name__)],
@@ -176,7 +188,7 @@ def _schemas(operations: list[Operation]) -> dict[str, Any]:
     schemas: dict[str, Any] = document["$defs"]
     _describe(schemas)
     # The store keeps results as they are; what they look like is the workers' promise, told here.
-    results = [{"$ref": _REF.format(model=model.__name__)} for model in (SearchResult, IngestResult)]
+    results = [{"$ref": _REF.format(model=model.__name__)} for model in _RESULTS]
     if "JobRecord" in schemas:
         schemas["JobRecord"]["properties"]["result"] = {"anyOf": [*results, {"type": "null"}]}
     return schemas
@@ -233,7 +245,7 @@ def _parameters(rule: Rule, operation: Operation, schemas: dict[str, Any]) -> li
         for name, schema in known.get("properties", {}).items()
     ]
     headers = [
-        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}, **_HEADER_FORMS.get(name, {})}
         for name, text in operation.headers.items()
     ]
     return path + query + headers
@@ -269,6 +281,8 @@ def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
         if answer.media:
             responses[str(status)]["content"] = {media: _body(answer, media) for media in answer.media}
     general: tuple[type[LookalikeError], ...] = (InvalidRequest, NotAcceptable, LookalikeError)
+    if operation.query is not NoQuery:
+        general = (*general, URITooLong)
     if operation.json or operation.form or operation.raw:
         general = (*general, PayloadTooLarge, UnsupportedMediaType)
     if rule.rule.startswith(PROTECTED_PREFIX):
@@ -290,4 +304,6 @@ def _responses(rule: Rule, operation: Operation) -> dict[str, Any]:
 def _body(answer: Answer, media: str) -> dict[str, Any]:
     if media == JSON and answer.model:
         return {"schema": {"$ref": _REF.format(model=answer.model.__name__)}}
+    if media == _EVENT_STREAM:  # A schema would be each event's, which OpenAPI can say only from 3.2 on.
+        return {}
     return {"schema": {"type": "string"}} if media.startswith("text/") else {}

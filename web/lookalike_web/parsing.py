@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 from flask import request
@@ -39,8 +39,13 @@ def is_multipart() -> bool:
     raise UnsupportedMediaType(f"The request's Content-Type must be application/json or {MULTIPART}.")
 
 
-def read_json(model: type[Model], *, defaults: Mapping[str, Any] | None = None) -> Model:
-    """Read the request's JSON body. `defaults` stand in for fields that are absent."""
+def read_json(
+    model: type[Model],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Model:
+    """Read the request's JSON body, made complete by `prepare`. `defaults` stand in for fields that are absent."""
     if not request.is_json:
         raise UnsupportedMediaType("The request's Content-Type must be application/json.")
     request.max_content_length = MAX_JSON_BYTES
@@ -51,7 +56,7 @@ def read_json(model: type[Model], *, defaults: Mapping[str, Any] | None = None) 
     value = parse_json(body)
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return _validate(model, {**(defaults or {}), **value})
+    return _validate(model, {**(defaults or {}), **prepare(value)}, strict=True)
 
 
 def read_form(
@@ -93,6 +98,34 @@ def read_files(allowed: Sequence[str], *, at_most: int, limit_name: str) -> tupl
     if len(files) > at_most:
         raise TooManyItems(f"The request has {len(files)} images, and at most {at_most} are taken ({limit_name}).")
     return names[0], files
+
+
+def read_roles(
+    alone: Sequence[str], together: Sequence[str], *, at_most: int, limit_name: str
+) -> dict[str, list[FileStorage]]:
+    """Return the file parts of a multipart request by their names: one of `alone`, or of `together` the first at least.
+
+    `at_most` is for all of them.
+    """
+    _bounded_form()
+    names = set(request.files)
+    allowed = [*alone, *together]
+    words = " or ".join(f"`{name}`" for name in allowed)
+    for unknown in sorted(names - set(allowed)):
+        raise InvalidRequest(f"Unknown file part `{shown(unknown)}`. Files are sent as parts named {words}.")
+    if not names:
+        raise InvalidRequest(f"There is no file in the request. Send each as a part named {words}.")
+    mixed = len(names) > 1 and not names <= set(together)
+    if mixed or (names <= set(together) and together[0] not in names):
+        raise InvalidRequest(
+            f"A request has either parts named {' or '.join(f'`{name}`' for name in alone)}, "
+            f"or parts named `{together[0]}` and beside them `{'`, `'.join(together[1:])}`."
+        )
+    found = {name: request.files.getlist(name) for name in sorted(names)}
+    number = sum(len(files) for files in found.values())
+    if number > at_most:
+        raise TooManyItems(f"The request has {number} images, and at most {at_most} are taken ({limit_name}).")
+    return found
 
 
 def read_idempotency(kind: str, content: BaseModel, *, ignoring: Iterable[str] = ()) -> Idempotency | None:
@@ -168,8 +201,14 @@ def _single_values(values: MultiDict[str, str]) -> dict[str, Any]:
     return values.to_dict()
 
 
-def _validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+def _validate(model: type[Model], values: Mapping[str, Any], *, strict: bool = False) -> Model:
+    """Check values against a record. `strict` is for JSON, whose values have types: `0` is not `false`, nor `"3"` 3.
+
+    What a form or a query string holds is text, and is read as what its field is.
+    """
     try:
+        if strict:  # Only as JSON does pydantic take a list for a tuple, and a text for a date, where it is strict.
+            return model.model_validate_json(json.dumps(values), strict=True)
         return model.model_validate(values)
     except ValidationError as error:
         lines = error_lines(error)

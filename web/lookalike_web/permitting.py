@@ -5,6 +5,7 @@ What is not there, or is in no root of the service at all, is said as to anybody
 
 from lookalike.errors import JobNotFound, RootNotAllowed
 from lookalike.records import (
+    AnySource,
     ArchiveSource,
     FailuresSource,
     FolderSource,
@@ -14,7 +15,6 @@ from lookalike.records import (
     ObjectsSource,
     Request,
     SearchRequest,
-    Source,
     URLsSource,
 )
 from lookalike.remote.urls import OBJECT_SCHEMES
@@ -26,9 +26,9 @@ def check_permitted(services: Services, wanted: Request) -> None:
     """Refuse a job that the caller's key may not have; raises `Forbidden`, `RootNotAllowed` and `JobNotFound`."""
     caller().require_collection(wanted.collection)
     if isinstance(wanted, SearchRequest):
-        for query in wanted.queries:
-            if query.path is not None:
-                _check_file(services, query.path)
+        for example in wanted.examples:
+            _check_file(services, example.path)
+            _check_object(services, example.url)
     elif isinstance(wanted, IngestRequest):
         _check_source(services, wanted.source)
 
@@ -40,7 +40,7 @@ def own(record: JobRecord) -> JobRecord:
     return record
 
 
-def _check_source(services: Services, source: Source) -> None:
+def _check_source(services: Services, source: AnySource) -> None:
     match source:
         case FolderSource():
             _check_folder(services, source)

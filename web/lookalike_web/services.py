@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, cast
 
 from flask import current_app
@@ -16,6 +17,7 @@ from lookalike.sources import Sources
 from lookalike.uploads import UploadStore
 from lookalike.uploads.partials import Partials
 from lookalike.vectorstore import VectorStore
+from lookalike.warming import WarmUp, start_decoder
 from lookalike_web.throttling import Throttle
 
 EXTENSION = "lookalike"
@@ -55,6 +57,10 @@ class Services:
     def probe(self, uri: str) -> None:
         """Look at an image's header, wherever it is; raises as `open` does, and what is wrong with it."""
         self.decoders.probe(self._here(uri)).result()
+
+    def warm_up(self) -> None:
+        """Begin to connect, and to start a decoder, in the background."""
+        WarmUp(self.jobs.ping, self.vectors.collections, partial(start_decoder, self.decoders)).start()
 
     def close(self) -> None:
         """End what was started: decoders and fetches."""

@@ -123,9 +123,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Give an upload's slot to the next."""
+        self.free_upload(conn)
+        super().finish_request(conn, fs)
+
+    def free_upload(self, conn: Any) -> None:
+        """Take back the slot of an upload that is read, if this is one."""
         if self._uploads.pop(conn, None) is not None:
             self._start_uploads()
-        super().finish_request(conn, fs)
 
     def murder_pending(self) -> None:
         """Close what did not arrive in time; called about once a second."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from lookalike import errors
 from lookalike.records import (
+    AnySource,
     ArchiveSource,
     FailuresSource,
     FolderSource,
@@ -17,14 +18,13 @@ from lookalike.records import (
     JobKind,
     ManifestSource,
     ObjectsSource,
-    Source,
     UploadedFile,
     UploadSource,
     URLsSource,
     Webhook,
 )
 from lookalike.remote import check_webhook_url
-from lookalike.uploads import UploadStore
+from lookalike.uploads import UploadStore, query_uri, upload_uri
 from lookalike.vectorstore import check_metadata
 from lookalike_web.services import Services
 
@@ -50,7 +50,18 @@ def check_webhook(services: Services, webhook: Webhook | None) -> None:
     check_webhook_url(webhook.url, services.settings)
 
 
-def check_source(services: Services, source: Source) -> None:
+def upload_place(services: Services, sha256: str) -> str:
+    """Return the URI of an uploaded picture, one that was searched with included; raises `UploadNotFound`."""
+    if services.uploads.has(sha256, area="queries"):
+        return query_uri(sha256)
+    if services.uploads.has(sha256):
+        return upload_uri(sha256)
+    raise errors.UploadNotFound(
+        f"There is no upload with the SHA-256 {sha256}, or not any more. Upload the file again."
+    )
+
+
+def check_source(services: Services, source: AnySource) -> None:
     """Refuse a source that can never be read, with the error that says why."""
     match source:
         case FolderSource():

@@ -15,8 +15,9 @@ from lookalike.errors import (
     RootNotAllowed,
 )
 from lookalike.jobstore import Idempotency, Lane
-from lookalike.records import JobKind, JobRecord, Request
+from lookalike.records import IngestRequest, JobKind, JobRecord, Request
 from lookalike_web.auth import caller, sender
+from lookalike_web.models import ingest_into_shadows, with_fingerprint
 from lookalike_web.parsing import read_idempotency
 from lookalike_web.permitting import check_permitted
 from lookalike_web.presenting import job_response, job_url
@@ -59,11 +60,14 @@ def submit(
     """
     record = _accept(kind, content, check)
     preferred = preferred_wait_s()
-    record = wait_gate().wait(record, timeout_s=wait_s or preferred or 0)
     headers = {"Location": job_url(record.id)}
     if preferred is not None and not wait_s:
         headers["Preference-Applied"] = f"wait={preferred}"
-    return job_response(record, status=200 if record.state.final else 202, headers=headers)
+
+    def answer(record: JobRecord) -> Response:
+        return job_response(record, status=200 if record.state.final else 202, headers=headers)
+
+    return wait_gate().hold(record, answer, timeout_s=wait_s or preferred or 0)
 
 
 def _accept(kind: JobKind, content: Request, check: Callable[[], None]) -> JobRecord:
@@ -76,6 +80,7 @@ def _accept(kind: JobKind, content: Request, check: Callable[[], None]) -> JobRe
         return jobs.get(job_id)
     check_permitted(services(), content)
     check()
+    content = with_fingerprint(services(), content)
     size = len(content.model_dump_json(exclude_none=True).encode())
     if size > MAX_REQUEST_BYTES:
         raise PayloadTooLarge(
@@ -85,6 +90,8 @@ def _accept(kind: JobKind, content: Request, check: Callable[[], None]) -> JobRe
     record, created = jobs.create(kind, content, idempotency=idempotency, owner=owner)
     if created:
         services().doorbell.ring(Lane.SEARCH if kind is JobKind.SEARCH else Lane.INGEST)
+    if isinstance(content, IngestRequest):
+        ingest_into_shadows(services(), record, content)
     return record
 
 

@@ -15,7 +15,14 @@ from celery.signals import setup_logging, worker_ready
 from celery.worker import state as celery_state
 
 from lookalike.artifacts import Artifacts
-from lookalike.broker import TASK_NAMES, WORKER_SOCKET_TIMEOUT_S, Doorbell, celery_config
+from lookalike.broker import (
+    TASK_NAMES,
+    WORKER_SOCKET_TIMEOUT_S,
+    Doorbell,
+    celery_config,
+    consumer_queues,
+    model_queue,
+)
 from lookalike.decodepool import DecodePool
 from lookalike.jobstore import Lane
 from lookalike.jobstore.redis import RedisJobStore
@@ -33,6 +40,7 @@ from lookalike_worker.janitor import Janitor
 from lookalike_worker.lanes import IngestLane, LaneRunner, SearchLane
 from lookalike_worker.model import load_embedder
 from lookalike_worker.sweeper import Sweeper
+from lookalike_worker.warming import READY_S, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +50,19 @@ def run_worker(settings: Settings, lane: Lane, name: str) -> int:
     app = Celery("lookalike", set_as_current=True)
     app.conf.update(celery_config(settings, socket_timeout_s=WORKER_SOCKET_TIMEOUT_S))
     context = build_context(settings, lane, name, Doorbell.connect(settings))
+    model = context.embedder.model.fingerprint
+    app.conf.task_queues = consumer_queues(lane, model)
     runner: LaneRunner = SearchLane(context) if lane is Lane.SEARCH else IngestLane(context, stopping)
     app.task(name=TASK_NAMES[lane])(runner.ring)
-    sweeper = Sweeper(context.jobs, context.doorbell, every_s=settings.sweep_s)
+    sweeper = Sweeper(context.jobs, context.doorbell, every_s=settings.sweep_s, model=model)
     janitor = Janitor(settings, context.jobs, context.vectors, context.sources.uploads)
     threads = (sweeper, janitor, Courier(context.jobs, settings))
+    warming = warm_up(context, lane)
+    warming.start()
 
     def begin(sender: Any, **_: Any) -> None:
         sender.timer.call_repeatedly(settings.heartbeat_s, context.heart.beat)
+        warming.join(READY_S)
         context.heart.beat()
         for thread in threads:
             thread.start()
@@ -59,7 +72,7 @@ def run_worker(settings: Settings, lane: Lane, name: str) -> int:
     try:
         worker = app.Worker(
             hostname=f"{name}@{platform.node()}",
-            queues=[lane.value],
+            queues=[lane.value, model_queue(lane, model)],
             pool="solo",
             concurrency=1,
             without_gossip=True,

@@ -58,10 +58,11 @@ class Janitor(threading.Thread):
             garbage = collect(self._settings, self._jobs, self._vectors, self._uploads, dry_run=False)
             os.pwrite(fd, b"cleaned up\n", 0)
         log.info(
-            "cleaned up: %d uploads, %d unfinished ones and %d copies of remote files, %d bytes",
+            "cleaned up: %d uploads, %d unfinished ones, %d copies of remote files and what %d jobs had left, %d bytes",
             garbage.uploads,
             garbage.parts,
             garbage.fetched,
+            garbage.artifacts,
             garbage.freed_bytes,
         )
         return garbage

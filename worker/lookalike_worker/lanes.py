@@ -10,6 +10,7 @@ from lookalike.errors import (
     InsufficientStorage,
     LookalikeError,
     MissingExtra,
+    ModelMismatch,
     Quarantined,
     QueueUnavailable,
     SetupError,
@@ -17,11 +18,13 @@ from lookalike.errors import (
     VectorStoreUnavailable,
 )
 from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt, StepClaim
-from lookalike.records import JobError, WaitingFor
+from lookalike.records import JobError, JobKind, WaitingFor
+from lookalike_worker.backgrounds import refresh_background
 from lookalike_worker.context import Context
 from lookalike_worker.ingest.pipeline import GivenBack, Pipeline
 from lookalike_worker.ingest.planner import Planner
 from lookalike_worker.keeping import Keeper
+from lookalike_worker.routing import aim_ingest, hand_over, name_of, own_model, pass_on_rings
 from lookalike_worker.search import serve_searches
 from lookalike_worker.steps import WORK
 
@@ -62,6 +65,7 @@ class SearchLane:
         try:
             with self._context.heart.at_work():
                 serve_searches(self._context)
+                pass_on_rings(self._context, Lane.SEARCH)
         except QueueUnavailable as error:
             log.warning("searches wait for the job store: %s", error)
         except Exception:
@@ -110,6 +114,7 @@ class IngestLane:
                 if self._step:
                     claim, self._step = self._step, None
                     self._take_step(claim)
+            pass_on_rings(self._context, Lane.INGEST)
         except QueueUnavailable as error:
             log.warning("ingest waits for the job store; work in hand lapses with its lease: %s", error)
 
@@ -136,10 +141,10 @@ class IngestLane:
                 self._follow(claim, outcome)
 
     def _claim(self) -> PlanClaim | ChunkClaim | StepClaim | None:
-        claim = self._context.jobs.claim_ingest()
+        claim = self._context.jobs.claim_ingest(model=own_model(self._context))
         if claim:
             self._context.crash.reach("after_claim")
-        return claim
+        return aim_ingest(claim) if isinstance(claim, PlanClaim | ChunkClaim) else claim
 
     def _plan(self, claim: PlanClaim) -> None:
         outcome: Receipt | Exception
@@ -190,6 +195,8 @@ class IngestLane:
                 self._wait(claim, error)
             case QueueUnavailable():
                 self._return_when_possible(claim, error)
+            case ModelMismatch() if self._is_handed_over(claim):
+                pass
             case MissingExtra():  # No waiting installs it.
                 self._fail(claim, error)
             case SetupError():  # Of this machine, as when no decoder can be started; not of the job.
@@ -206,6 +213,16 @@ class IngestLane:
     def _fail(self, claim: PlanClaim | ChunkClaim | StepClaim, error: LookalikeError) -> None:
         log.warning("job %s failed: %s", claim.job_id, error)
         self._context.jobs.fail(claim, JobError(code=error.code, message=error.message))
+
+    def _is_handed_over(self, claim: PlanClaim | ChunkClaim | StepClaim) -> bool:
+        if _is_import(claim):
+            return False  # Its vectors are made: those of another model stay that, whoever's worker stores them.
+        try:
+            return hand_over(self._context, Lane.INGEST, claim, claim.request.collection)
+        except LookalikeError as error:
+            log.warning("job %s could not be given to the workers of its model: %s", claim.job_id, error)
+            self._context.jobs.give_back(claim, delay_s=_RETRY_PAUSE_S, burn_attempt=False)
+            return True
 
     def _return_when_possible(self, claim: PlanClaim | ChunkClaim | StepClaim, error: QueueUnavailable) -> None:
         """Give work back as soon as the job store answers again: waiting for the lease to lapse takes far longer."""
@@ -255,14 +272,21 @@ class IngestLane:
     def _follow(self, claim: PlanClaim | ChunkClaim | StepClaim, receipt: Receipt) -> None:
         if receipt is Receipt.PLAN_DUE:
             self._context.doorbell.ring(Lane.INGEST)
+        elif receipt is Receipt.FINISHED and _is_import(claim):
+            self._warn_if_outgrown(claim.request.collection)
         elif receipt is Receipt.FINISHED and not isinstance(claim, StepClaim):
-            self._maintain(claim.request.collection)
+            self._warn_if_outgrown(name_of(claim))
 
-    def _maintain(self, collection: str) -> None:
+    def _warn_if_outgrown(self, collection: str) -> None:
         try:
-            changed = self._context.vectors.maintain(collection)
+            advice = self._context.vectors.outgrown(collection)
         except LookalikeError as error:
-            log.warning("the index of collection %s is looked after next time: %s", collection, error)
+            log.warning("the size of collection %s is looked at next time: %s", collection, error)
         else:
-            if changed:
-                log.info("collection %s: %s", collection, changed)
+            if advice:
+                log.warning("collection %s: %s", collection, advice)
+        refresh_background(self._context, collection)
+
+
+def _is_import(claim: PlanClaim | ChunkClaim | StepClaim) -> bool:
+    return isinstance(claim, StepClaim) and claim.kind is JobKind.IMPORT

@@ -17,9 +17,12 @@ log = logging.getLogger(__name__)
 MAX_RINGS: Final = 1000
 
 
-def sweep_once(jobs: JobStore, doorbell: Doorbell) -> None:
-    """Put lapsed work back, and see that each lane has at least as many messages as pieces of waiting work."""
-    swept = jobs.sweep()
+def sweep_once(jobs: JobStore, doorbell: Doorbell, *, model: str | None = None) -> None:
+    """Put lapsed work back, and see that each lane has at least as many messages as pieces of waiting work.
+
+    What waits for the workers of another model is left to their sweepers.
+    """
+    swept = jobs.sweep(model=model)
     if swept.lapsed:
         log.warning("took back %d pieces of work whose workers fell silent", swept.lapsed)
     for lane, waiting in swept.waiting.items():
@@ -31,18 +34,19 @@ def sweep_once(jobs: JobStore, doorbell: Doorbell) -> None:
 class Sweeper(threading.Thread):
     """Sweeps at its start and then at a steady pace, until stopped."""
 
-    def __init__(self, jobs: JobStore, doorbell: Doorbell, *, every_s: float) -> None:
+    def __init__(self, jobs: JobStore, doorbell: Doorbell, *, every_s: float, model: str | None = None) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._jobs = jobs
         self._doorbell = doorbell
         self._every_s = every_s
+        self._model = model
         self._stopped = threading.Event()
 
     def run(self) -> None:
         """Sweep until `stop`; an unreachable Redis is waited for, anything unexpected is logged and tried again."""
         while True:
             try:
-                sweep_once(self._jobs, self._doorbell)
+                sweep_once(self._jobs, self._doorbell, model=self._model)
             except QueueUnavailable as error:
                 log.warning("no sweep: %s", error)
             except Exception:  # A sweeper that died would go unnoticed until work is lost.

@@ -9,9 +9,12 @@ import sys
 
 import click
 
+from lookalike.cli import models
 from lookalike.cli.collections import collections
 from lookalike.cli.demo import demo
 from lookalike.cli.doctor import doctor
+from lookalike.cli.duplicates import duplicates
+from lookalike.cli.evaluate import evaluate, map_collection, reindex_collection
 from lookalike.cli.exits import CommandLine
 from lookalike.cli.garbage import collect_garbage
 from lookalike.cli.images import images
@@ -47,5 +50,7 @@ def main(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (up, down, status, doctor, demo, ingest, search, jobs, collections, images, collect_garbage):
+for command in (up, down, status, doctor, demo, ingest, search, duplicates, jobs, collections, images, evaluate, collect_garbage):
     main.add_command(command)
+for command in (*models.COMMANDS, reindex_collection, map_collection):
+    collections.add_command(command)

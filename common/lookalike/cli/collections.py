@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lookalike.cli.exports import export_collection, import_collection
 from lookalike.cli.output import note, show, show_fields
 from lookalike.cli.progress import images
 from lookalike.cli.session import Session, service_options
@@ -98,6 +99,10 @@ def delete(session: Session, name: str, yes: bool) -> None:
     note(f"deleted {name}")
 
 
+for command in (export_collection, import_collection):
+    collections.add_command(command)
+
+
 def _row(collection: "Collection") -> tuple[object, ...]:
     model = collection.model
     bound = (model.name, model.weights) if model else (None, None)
@@ -108,4 +113,9 @@ def _show_one(session: Session, collection: "Collection") -> None:
     fields = dict(zip(COLLECTION_COLUMNS, _row(collection), strict=True))
     fields["count"] = collection.count
     fields["fingerprint"] = collection.model.fingerprint if collection.model else None
+    if collection.index_chosen:
+        chosen = collection.index_chosen
+        parameters = {**chosen.params, **chosen.search}
+        words = [chosen.index_type, *(f"{name}={value}" for name, value in parameters.items())]
+        fields["index_chosen"] = f"{' '.join(words)}: {chosen.reason}"
     show_fields(session, fields, record=collection)

@@ -35,6 +35,7 @@ _EXITS: dict[type[errors.LookalikeError], Exit] = {
     errors.JobExpired: Exit.NOT_FOUND,
     errors.CollectionNotFound: Exit.NOT_FOUND,
     errors.ImageNotFound: Exit.NOT_FOUND,
+    errors.ModelNotFound: Exit.NOT_FOUND,
     errors.FolderNotFound: Exit.NOT_FOUND,
     errors.FileMissing: Exit.NOT_FOUND,
     errors.ServiceUnreachable: Exit.UNREACHABLE,

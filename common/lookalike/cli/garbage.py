@@ -22,7 +22,7 @@ def collect_garbage(session: Session, dry_run: bool) -> None:
     with session.client() as client:
         found = client.collect_garbage(dry_run=dry_run)
     show_fields(session, found.model_dump(), record=found)
-    if not (found.uploads or found.parts or found.fetched):
+    if not (found.uploads or found.parts or found.fetched or found.artifacts):
         note("There is nothing to remove.")
     elif found.dry_run:
         note("Nothing was removed yet: without --dry-run it is.")

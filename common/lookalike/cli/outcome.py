@@ -1,6 +1,6 @@
 """The end of jobs: what is printed about them, and the exit code they come to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,8 +93,11 @@ def finish(session: Session, started: "Job | JobGroup", *, what: str, timeout_s:
     return Exit.SOME_FILES if failed else Exit.DONE
 
 
-def run_job(session: Session, job: "Job", *, what: str) -> Exit:
-    """Wait for a job that is done in steps, with progress on stderr; print its result, and return the exit code."""
+def run_job(session: Session, job: "Job", *, what: str, tell: Callable[[], None] | None = None) -> Exit:
+    """Wait for a job that is done in steps, with progress on stderr; print its result, and return the exit code.
+
+    `tell` prints the result where its fields in a row are not how to read it.
+    """
     from lookalike.records import JobState
 
     session.note(job)
@@ -105,7 +108,10 @@ def run_job(session: Session, job: "Job", *, what: str) -> Exit:
     _report_unless_done(record)
     if record.state is not JobState.SUCCEEDED:
         return Exit.FAILED
-    show_fields(session, {"job": record.id, **(record.result or {})}, record=record)
+    if tell:
+        tell()
+    else:
+        show_fields(session, {"job": record.id, **(record.result or {})}, record=record)
     if record.progress.failed:
         tell_failures(job, record.progress.failed)
     return Exit.SOME_FILES if record.progress.failed else Exit.DONE
@@ -183,7 +189,7 @@ def tell_failures(started: "Job | JobGroup", failed: int) -> None:
     if failed > len(shown):
         where = f"; all of them: lookalike jobs failures {job_ids}" if job_ids else ""
         click.echo(f"... and {failed - len(shown)} more{where}", err=True)
-    if job_ids:
+    if job_ids and all(job.record.kind == "ingest" for job in started.jobs):
         click.echo(f"Once mended, try only these again: lookalike jobs retry {job_ids}", err=True)
 
 

@@ -20,6 +20,7 @@ _HINDRANCES: Final = {
     "vector_store": "waiting for the vector store",
     "source": "waiting for the source",
     "worker": "waiting: a worker lacks something, see its log",
+    "model": "waiting for workers with its model",
 }
 
 

@@ -1,8 +1,8 @@
 """`lookalike search`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,15 +19,84 @@ if TYPE_CHECKING:
     from lookalike.records import Hit, SearchResult
 
 #: More are only ever added on the right.
-HIT_COLUMNS: Final = ("query", "rank", "image", "score", "distance", "id", "width", "height")
-_SPARE_COLUMNS: Final = ("width", "height", "id", "distance")  #: What a narrow terminal has to do without.
+HIT_COLUMNS: Final = ("query", "rank", "image", "score", "distance", "id", "width", "height", "percentile", "band")
+_SPARE_COLUMNS: Final = (
+    "width",
+    "height",
+    "percentile",
+    "id",
+    "distance",
+)  #: What a narrow terminal has to do without.
+
+
+def _box(_ctx: click.Context, _param: click.Parameter, text: str | None) -> "tuple[float, float, float, float] | None":
+    if text is None:
+        return None
+    try:
+        left, top, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not four numbers, as in 0.25,0.25,0.5,0.5") from error
+    return left, top, width, height
+
+
+def _params(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        if name not in {"ef", "nprobe"} or not number.isdecimal():
+            raise click.BadParameter(f"{value!r} is neither ef=NUMBER nor nprobe=NUMBER")
+        found[name] = int(number)
+    return found
+
+
+_TERMS = (
+    click.option("-k", "--limit", type=click.IntRange(min=1), default=3, show_default=True, help="Hits per image."),
+    click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out so many hits at the beginning."),
+    click.option("-c", "--collection", help="Where to look."),
+    click.option("--model", help="Which of the collection's models is to answer."),
+    click.option("--filter", metavar="EXPRESSION", help="Only images whose fields fit, as in: year > 2020"),
+    click.option("--max-distance", type=float, help="Only hits that are at least as close as this distance."),
+    click.option("--min-score", type=float, help="Only hits with at least this score."),
+    click.option("--group-by", metavar="FIELD", help="Of images with the same value only the closest."),
+    click.option("--exclude-self", is_flag=True, help="Leave out the images that are searched with."),
+    click.option("--distinct", is_flag=True, help="Of images with the same content only the closest."),
+    click.option(
+        "--param",
+        "params",
+        multiple=True,
+        metavar="NAME=NUMBER",
+        callback=_params,
+        help="How closely to look: ef or nprobe, whichever the index takes.",
+    ),
+    click.option("--consistency", type=click.Choice(("strong", "bounded")), help="strong finds what was just stored."),
+    click.option(
+        "--variant",
+        "variants",
+        multiple=True,
+        type=click.Choice(("mirror", "rotate90", "rotate180", "rotate270")),
+        help="Search with the image turned, too. Repeatable.",
+    ),
+    click.option(
+        "--box",
+        metavar="X,Y,W,H",
+        callback=_box,
+        help="Only this region of each image, in parts of its sides: 0.25,0.25,0.5,0.5 is the middle.",
+    ),
+)
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a search to a command, in the order of this list."""
+    for option in reversed(_TERMS):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("-k", "--limit", type=click.IntRange(min=1), default=3, show_default=True, help="Hits per image.")
-@click.option("-c", "--collection", help="Where to look.")
-@click.option("--filter", "condition", metavar="EXPRESSION", help="Only images whose fields fit, as in: year > 2020")
+@search_options
+@click.option("--together", is_flag=True, help="The images are examples of one thing to search for.")
+@click.option("--unlike", multiple=True, metavar="IMAGE", help="An example of what is not wanted. Repeatable.")
 @click.option(
     "--figure",
     type=PictureFile(),
@@ -35,18 +104,21 @@ _SPARE_COLUMNS: Final = ("width", "height", "id", "distance")  #: What a narrow 
 )
 @click.option("--id", "by_id", is_flag=True, help="IMAGE is the id of a stored image.")
 @click.option("--in-place", is_flag=True, help="IMAGE is a path under a root of the service, which reads it itself.")
+@click.option("--address", "by_url", is_flag=True, help="IMAGE is an address, which the service fetches.")
 @service_options
 @click.pass_context
-def search(  # noqa: PLR0913 - One parameter per option.
+def search(  # noqa: PLR0913 - One parameter per option that says what IMAGE is; the others come together.
     ctx: click.Context,
+    /,
     *,
     images: tuple[str, ...],
-    limit: int,
-    collection: str | None,
-    condition: str | None,
     figure: Path | None,
     by_id: bool,
     in_place: bool,
+    by_url: bool,
+    together: bool,
+    unlike: tuple[str, ...],
+    **terms: Any,
 ) -> None:
     """Find the stored images most like the given ones.
 
@@ -57,41 +129,73 @@ def search(  # noqa: PLR0913 - One parameter per option.
       lookalike search photo.jpg
       lookalike search a.jpg b.jpg -k 10 --filter "year == 2024" --figure hits.png
       lookalike search photo.jpg -k 1 | tail -n 1 | cut -f3
+      lookalike search photo.jpg --box 0.5,0,0.5,0.5 --exclude-self --distinct
+      lookalike search red.jpg round.jpg --unlike square.jpg
     """
-    if by_id and in_place:
-        raise click.UsageError("--id and --in-place exclude each other.")
-    if not (by_id or in_place):
-        _refuse_folders(images)
+    kind = _kind(by_id=by_id, in_place=in_place, by_url=by_url)
+    if kind is None:
+        _refuse_folders((*images, *unlike))
+    as_one = together or bool(unlike)
     session = ctx.ensure_object(Session)
     jobs: list[Job] = []
     with session.client() as client:
         result = client.search(
-            *(() if by_id or in_place else images),
-            image_ids=images if by_id else (),
-            server_paths=images if in_place else (),
-            collection=collection,
-            limit=limit,
-            filter=condition,
+            *(images if kind is None else ()),
+            **_named(kind, images, unlike, terms["box"], as_one=as_one),
+            **terms,
             on_job=jobs.append,
         )
-        show(session, HIT_COLUMNS, _rows(images, result), records=lambda: result, spare=_SPARE_COLUMNS)
+        asked = (" + ".join(images),) if as_one else images
+        show(session, HIT_COLUMNS, _rows(asked, result), records=lambda: result, spare=_SPARE_COLUMNS)
         if figure is not None:
             _write_figures(figure, jobs)
     warn_untrained(result.model_dump(include={"model"}))
     if result.model is None:
         note(f"The collection {result.collection} has no images yet.")
-    elif condition and not any(answer.hits or answer.error for answer in result.queries):
+    elif terms["filter"] and not any(answer.hits or answer.error for answer in result.queries):
         note("No image fits the filter.")
-    failed = [(image, answer.error) for image, answer in zip(images, result.queries, strict=True) if answer.error]
+    failed = [(image, answer.error) for image, answer in zip(asked, result.queries, strict=True) if answer.error]
     for image, error in failed:
         note(f"failed: {image}: {error.message} ({error.code})")
     ctx.exit(Exit.SOME_FILES if failed else Exit.DONE)
 
 
+def _kind(*, by_id: bool, in_place: bool, by_url: bool) -> str | None:
+    """Return what an IMAGE is to the service; None for a local file."""
+    kinds = [kind for kind, is_it in (("image_id", by_id), ("path", in_place), ("url", by_url)) if is_it]
+    if len(kinds) > 1:
+        raise click.UsageError("--id, --in-place and --address exclude each other.")
+    return kinds[0] if kinds else None
+
+
+def _named(
+    kind: str | None, images: Sequence[str], unlike: Sequence[str], box: object, *, as_one: bool
+) -> dict[str, Any]:
+    """Return what a search names, apart from local files, as options of the client."""
+    if kind is None:
+        return {"unlike": unlike, "together": as_one}
+    region = {} if box is None else {"box": box}
+    wanted = [{kind: image, **region} for image in images]
+    if not as_one:
+        return {"queries": wanted}
+    return {"queries": [{"positive": wanted, "negative": [{kind: image, **region} for image in unlike]}]}
+
+
 def _rows(images: Sequence[str], result: "SearchResult") -> "Iterator[tuple[object, ...]]":
     for image, answer in zip(images, result.queries, strict=True):
         for hit in answer.hits:
-            yield (image, hit.rank, _where(hit), hit.score, hit.distance, hit.id, hit.width, hit.height)
+            yield (
+                image,
+                hit.rank,
+                _where(hit),
+                hit.score,
+                hit.distance,
+                hit.id,
+                hit.width,
+                hit.height,
+                hit.percentile,
+                hit.band,
+            )
 
 
 def _where(hit: "Hit") -> str:

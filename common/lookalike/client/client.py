@@ -4,7 +4,7 @@ Errors are those of `lookalike.errors`, whether they were noticed here or in the
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, overload
@@ -12,17 +12,19 @@ from typing import Any, Final, Literal, Self, Unpack, overload
 import httpx2
 
 from lookalike.client.connection import Call, Connection
+from lookalike.client.duplicates import DuplicatesOptions, duplicates_body
+from lookalike.client.evaluations import Evaluations
 from lookalike.client.ingest import Ingestion, Upload
-from lookalike.client.job import Job, JobGroup, OnProgress, wait_for
+from lookalike.client.job import Job, JobGroup, OnProgress, submit_job, wait_for
 from lookalike.client.order import IngestOptions, Order
 from lookalike.client.parts import Picture
 from lookalike.client.resources import Collections, Images, Jobs
 from lookalike.client.results import IngestSummary
-from lookalike.client.search import Wanted, calls, merged, queries_of
+from lookalike.client.search import SearchOptions, Wanted, calls, merged
 from lookalike.client.transfer import OnBytes
 from lookalike.client.upload import Bounds
 from lookalike.errors import TooManyItems
-from lookalike.records import Garbage, JobRecord, Record, SearchResult
+from lookalike.records import DuplicatesResult, Garbage, JobRecord, Record, SearchResult
 from lookalike.settings import ClientSettings
 
 OnJob = Callable[[Job], None]
@@ -63,6 +65,7 @@ class Client:
         self.collections = Collections(self._connection)
         self.images = Images(self._connection, self._collection)
         self.jobs = Jobs(self._connection)
+        self.evaluations = Evaluations(self._connection, self._collection)
 
     def __enter__(self) -> Self:
         return self
@@ -151,59 +154,31 @@ class Client:
 
     @overload
     def search(
-        self,
-        *images: Picture,
-        image_ids: Iterable[str] = ...,
-        server_paths: Iterable[str] = ...,
-        vectors: Iterable[Iterable[float]] = ...,
-        collection: str | None = ...,
-        limit: int = ...,
-        filter: str | None = ...,
-        wait: Literal[True] = ...,
-        on_job: OnJob | None = ...,
+        self, *images: Picture, wait: Literal[True] = ..., on_job: OnJob | None = ..., **options: Unpack[SearchOptions]
     ) -> SearchResult: ...
 
     @overload
     def search(
-        self,
-        *images: Picture,
-        image_ids: Iterable[str] = ...,
-        server_paths: Iterable[str] = ...,
-        vectors: Iterable[Iterable[float]] = ...,
-        collection: str | None = ...,
-        limit: int = ...,
-        filter: str | None = ...,
-        wait: Literal[False],
-        on_job: OnJob | None = ...,
+        self, *images: Picture, wait: Literal[False], on_job: OnJob | None = ..., **options: Unpack[SearchOptions]
     ) -> Job: ...
 
-    def search(  # noqa: PLR0913 - What one may say about a search, each by its name.
+    def search(
         self,
         *images: Picture,
-        image_ids: Iterable[str] = (),
-        server_paths: Iterable[str] = (),
-        vectors: Iterable[Iterable[float]] = (),
-        collection: str | None = None,
-        limit: int = 3,
-        filter: str | None = None,
         wait: bool = True,
         on_job: OnJob | None = None,
+        **options: Unpack[SearchOptions],
     ) -> SearchResult | Job:
         """Find the stored images most like the given ones: local files, bytes or PIL images, all of them uploaded.
 
-        Queries can also be stored images by id, files under the service's roots by path, and vectors. The result has
-        an entry per query, in the order of the parameters; one that could not be answered has an `error`.
+        Queries can also be stored images by id, files under the service's roots, addresses, uploads, vectors, and
+        examples that are combined; `SearchOptions` describes these and all other options. The result has an entry per
+        query, in the order of the options; one that could not be answered has an `error`.
 
         Waits, in several requests where the service takes no more in one; raises `JobFailed`. With `wait=False` it
         returns the `Job`, and raises `TooManyItems` where one is not enough.
         """
-        requests = calls(
-            images,
-            queries_of(image_ids, server_paths, vectors),
-            Wanted(collection=collection or self._collection, limit=limit, filter=filter),
-            self._bounds,
-            wait=wait,
-        )
+        requests = self.search_calls(images, options, wait=wait)
         if not wait and len(requests) > 1:
             raise TooManyItems(f"This search takes {len(requests)} jobs. Ask for less at once, or wait for the result.")
         jobs = []
@@ -214,6 +189,27 @@ class Client:
             return jobs[0]
         wait_for(jobs, None, None)
         return merged([job.search_result() for job in jobs])
+
+    def search_calls(self, images: Sequence[Picture], options: SearchOptions, *, wait: bool) -> list[Call]:
+        """Return a search as the calls that `search` sends, for those who send them in their own way."""
+        return calls(images, Wanted.of(options, collection=self._collection), self._bounds, wait=wait)
+
+    # --- Duplicates ---
+
+    @overload
+    def duplicates(self, *, wait: Literal[True] = ..., **options: Unpack[DuplicatesOptions]) -> DuplicatesResult: ...
+
+    @overload
+    def duplicates(self, *, wait: Literal[False], **options: Unpack[DuplicatesOptions]) -> Job: ...
+
+    def duplicates(self, *, wait: bool = True, **options: Unpack[DuplicatesOptions]) -> DuplicatesResult | Job:
+        """Find images that are the same, in clusters; with `delete`, take all but one of each out of the collection.
+
+        `DuplicatesOptions` describes the options. The clusters are files of the job: with `wait=False` it returns that
+        job, whose `download("clusters.jsonl")` has them once it has succeeded. Raises `JobFailed`.
+        """
+        job = submit_job(self._connection, "/v1/duplicates", duplicates_body(options, self._collection))
+        return job.step_result(DuplicatesResult) if wait and job.wait() else job
 
     # --- The service ---
 

@@ -2,14 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from lookalike.client import calls
-from lookalike.client.connection import Connection, error_from
+from lookalike.client.connection import Call, Connection, error_from, submit_key
 from lookalike.client.results import IngestSummary, combined, summarise
-from lookalike.errors import JobCancelled, JobFailed, WaitTimeout
+from lookalike.errors import CollectionNotFound, JobCancelled, JobFailed, WaitTimeout
 from lookalike.records import (
     STEP_RESULTS,
     ArtifactList,
@@ -107,12 +107,7 @@ class Job:
         Raises `JobFailed` (its cause is the error of the record's code), `JobCancelled`, `WaitTimeout`.
         """
         self.wait(timeout_s)
-        if self.record.kind is JobKind.SEARCH:
-            return self.search_result()
-        if self.record.kind.in_steps:
-            return self.step_result(STEP_RESULTS[self.record.kind])
-        ledger = self.failures() if self.record.progress.failed else []
-        return summarise([succeeded(self.record)], ledger)
+        return result_of(self.record, self.failures() if self.record.progress.failed else [])
 
     def search_result(self) -> SearchResult:
         """Return the result of a search that is over; raises as `result` does."""
@@ -248,3 +243,20 @@ def succeeded(record: JobRecord) -> JobRecord:
             f"Job {record.id} failed: {cause.message if cause else 'its record does not say why.'}"
         ) from cause
     return record
+
+
+def result_of(record: JobRecord, ledger: Sequence[Failure]) -> SearchResult | IngestSummary | Record:
+    """Return what a final job came to; raises `JobFailed` and `JobCancelled`."""
+    succeeded(record)
+    if record.kind is JobKind.SEARCH:
+        return SearchResult.model_validate(record.result, extra="ignore")
+    if record.kind.in_steps:
+        return STEP_RESULTS[record.kind].model_validate(record.result, extra="ignore")
+    return summarise([record], ledger)
+
+
+def submit_job(connection: Connection, path: str, body: Mapping[str, Any]) -> Job:
+    """Start a job that is described by a JSON body."""
+    name = str(body.get("collection", ""))
+    call = Call(method="POST", path=path, json=dict(body), headers=submit_key(), about={CollectionNotFound: name})
+    return Job(connection, connection.fetch(JobRecord, call))

@@ -90,6 +90,7 @@ class Part:
     size: int  #: Bytes of its content.
     content: FileReader | io.BytesIO
     uri: str = ""  #: Of a local file, for the failures ledger.
+    role: str = "image"  #: The name of its part in the request.
 
     @property
     def cost_bytes(self) -> int:
@@ -103,7 +104,7 @@ class Part:
 
     def field(self) -> tuple[str, Any]:
         """Return it as the HTTP client's multipart encoder takes it."""
-        return ("image", (self.label, self.content, "application/octet-stream"))
+        return (self.role, (self.label, self.content, "application/octet-stream"))
 
     def failure(self, error: ImageError) -> Failure:
         """Return the ledger's line for it."""

@@ -5,7 +5,16 @@ Nothing here knows HTTP; the web package's error table maps these classes to sta
 """
 
 from lookalike.errors.base import LookalikeError, error_classes
-from lookalike.errors.collections import CollectionExists, CollectionNotFound, ImageNotFound, ModelMismatch
+from lookalike.errors.collections import (
+    CollectionExists,
+    CollectionNotFound,
+    ImageNotFound,
+    ModelInUse,
+    ModelMismatch,
+    ModelNotFound,
+    ModelNotLive,
+    ReembeddingIncomplete,
+)
 from lookalike.errors.images import (
     DecodeOutOfMemory,
     DecoderCrashed,
@@ -23,12 +32,14 @@ from lookalike.errors.images import (
     InvalidFilename,
     NotRegularFile,
     PermissionDenied,
+    RowInvalid,
     TooManyRedirects,
     UnsupportedFormat,
     URLBlocked,
     URLHTTPError,
     URLTimeout,
     URLUnreachable,
+    VectorInvalid,
 )
 from lookalike.errors.jobs import (
     ArtifactNotFound,
@@ -78,6 +89,7 @@ from lookalike.errors.sources import (
     ArchiveTooLarge,
     ChecksumMismatch,
     DatasetUnreachable,
+    ExportInvalid,
     ManifestInvalid,
     SourceEmpty,
     SourceUnavailable,
@@ -97,6 +109,7 @@ __all__ = [
     "DecodeTimeout",
     "DecoderCrashed",
     "EmbeddingInvalid",
+    "ExportInvalid",
     "FileEmpty",
     "FileMissing",
     "FileTooLarge",
@@ -125,7 +138,10 @@ __all__ = [
     "LookalikeError",
     "ManifestInvalid",
     "MissingExtra",
+    "ModelInUse",
     "ModelMismatch",
+    "ModelNotFound",
+    "ModelNotLive",
     "NotRegularFile",
     "NotRunning",
     "PayloadTooLarge",
@@ -135,7 +151,9 @@ __all__ = [
     "QueueFull",
     "QueueUnavailable",
     "RateLimited",
+    "ReembeddingIncomplete",
     "RootNotAllowed",
+    "RowInvalid",
     "ServiceUnreachable",
     "SetupError",
     "SourceEmpty",
@@ -153,6 +171,7 @@ __all__ = [
     "UploadConflict",
     "UploadMismatch",
     "UploadNotFound",
+    "VectorInvalid",
     "VectorStoreRejected",
     "VectorStoreUnavailable",
     "WaitTimeout",

@@ -21,6 +21,30 @@ class ModelMismatch(LookalikeError):
     code = "model_mismatch"
 
 
+class ModelNotFound(LookalikeError):
+    """The collection has no vectors of this model. `lookalike collections models` lists those that it has."""
+
+    code = "model_not_found"
+
+
+class ModelNotLive(LookalikeError):
+    """No live worker has this model. Start workers with it beside those that run; /v1/info lists the live ones."""
+
+    code = "model_not_live"
+
+
+class ModelInUse(LookalikeError):
+    """The collection is served by this model. Switch to another one first, or name another one."""
+
+    code = "model_in_use"
+
+
+class ReembeddingIncomplete(LookalikeError):
+    """Images are missing among the vectors of this model. Re-embed again, or allow that they are missing."""
+
+    code = "reembedding_incomplete"
+
+
 class ImageNotFound(LookalikeError):
     """No image with this id is stored in this collection. Image ids are in the hits of a search."""
 

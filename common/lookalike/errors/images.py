@@ -99,6 +99,18 @@ class EmbeddingInvalid(ImageError):
     code = "embedding_invalid"
 
 
+class RowInvalid(ImageError):
+    """A row of the export does not describe an image. Export the collection again, or leave the row out."""
+
+    code = "row_invalid"
+
+
+class VectorInvalid(ImageError):
+    """A row of the export has no vector that can be compared. Ingest its image instead."""
+
+    code = "vector_invalid"
+
+
 class GPUOutOfMemory(ImageError):
     """The GPU has too little memory for even one image. Free memory on it, or set LOOKALIKE_DEVICE=cpu."""
 

@@ -21,6 +21,12 @@ class ManifestInvalid(LookalikeError):
     code = "manifest_invalid"
 
 
+class ExportInvalid(LookalikeError):
+    """These are not the files of an export, or not all of them. Name a folder with all that `export` wrote."""
+
+    code = "export_invalid"
+
+
 class ArchiveInvalid(LookalikeError):
     """The archive cannot be read any further. It has to be a zip or tar file, whole, without a password."""
 

@@ -247,6 +247,13 @@ class JobStore(Protocol):
         `stopped` is asked about once a second, and ends the wait once it is true.
         """
 
+    def heed(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have `wake` called, in another thread, once a job is final; returns what ends that.
+
+        For who waits without a thread. It may be called too early, more than once, and where messages are lost not at
+        all; so look at the job after this call, after `wake`, and after a while. It must neither wait nor raise.
+        """
+
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
         """Return a job as soon as its `version` is not `after` or it is final, or as it stands after `timeout_s`."""
 
@@ -285,17 +292,25 @@ class JobStore(Protocol):
 
     # --- The workers' side ---
 
-    def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
+    def claim_searches(self, *, limit: int, model: str | None = None) -> Sequence[SearchClaim]:
         """Claim waiting searches, oldest first, until their queries number `limit`; at least one where one waits.
 
-        One that was tried before comes alone.
+        One that was tried before comes alone. `model` is the fingerprint of the caller's: what waits for the workers
+        of another is left to them, and so is what waits for those of any, where the caller has none.
         """
 
     def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
         """Make a search final with its result or error. False where the claim had lapsed: the outcome is dropped."""
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
-        """Claim the next piece of work of the ingest lane, taking the jobs in turn; None where none waits."""
+    def claim_ingest(self, *, model: str | None = None) -> PlanClaim | ChunkClaim | StepClaim | None:
+        """Claim the next piece of work of the ingest lane, taking the jobs in turn; None where none waits.
+
+        `model` is the fingerprint of the caller's: of what waits, that is what its workers can do. Between what only
+        they can do and what all can, a caller's claims alternate.
+        """
+
+    def others_waiting(self, lane: Lane, *, model: str) -> Sequence[str]:
+        """Return the fingerprints of other models for whose workers work waits in a lane."""
 
     def add_chunk(
         self, claim: PlanClaim, items: Sequence[IngestItem], *, cursor: str | None, planned: Planned = PLANNED_NOTHING
@@ -338,10 +353,12 @@ class JobStore(Protocol):
         delay_s: float = 0.0,
         burn_attempt: bool = True,
         waiting_for: WaitingFor | None = None,
+        model: str | None = None,
     ) -> None:
         """Return work undone, to be claimed again after `delay_s`.
 
-        `waiting_for` is shown in the job's record until work of it gets on again.
+        `waiting_for` is shown in the job's record until work of it gets on again. With `model`, the whole job is from
+        now on for the workers with that fingerprint.
         """
 
     def fail(self, claim: Claim, error: JobError) -> bool:
@@ -361,8 +378,11 @@ class JobStore(Protocol):
         That is by its request, its failures ledger (from which a retry reads), or the chunks that it has planned.
         """
 
-    def sweep(self) -> Swept:
-        """Put work back whose lease ran out or whose delay is over, forget expired jobs, and count what waits."""
+    def sweep(self, *, model: str | None = None) -> Swept:
+        """Put work back whose lease ran out or whose delay is over, forget expired jobs, and count what waits.
+
+        What waits for the workers of another model than the caller's is not counted: a ring would not help it.
+        """
 
     def announce(self, worker: WorkerInfo) -> None:
         """Record that a worker is live, for `heartbeat_ttl_s`."""

@@ -24,6 +24,7 @@ from lookalike.records import (
     StageTimes,
     WaitingFor,
     WebhookState,
+    WorkerInfo,
 )
 
 #: 128 bits in Crockford's base 32, of which the first digit has three.
@@ -47,10 +48,12 @@ def first_fields(request: Request, owner: str | None = None) -> dict[str, str | 
     fields: dict[str, str | int] = {"webhook": request.webhook.url} if request.webhook else {}
     if owner is not None:
         fields["owner"] = owner
+    if not isinstance(request, IngestRequest | SearchRequest):
+        return fields | {"stride": STRIDES[Priority.NORMAL]}
+    if request.model is not None:
+        fields["model"] = request.model
     if isinstance(request, SearchRequest):
         return fields | {"total": len(request.queries)}
-    if not isinstance(request, IngestRequest):
-        return fields | {"stride": STRIDES[Priority.NORMAL]}
     return fields | {"stride": STRIDES[request.priority]} | ({"sync": "1"} if request.sync else {})
 
 
@@ -157,6 +160,7 @@ def record_of(job_id: str, fields: Mapping[str, str], samples: Sequence[str]) ->
         kind=JobKind(fields["kind"]),
         state=state,
         owner=fields.get("owner"),
+        model=fields.get("model"),
         created_at=moment(fields["created_at"]),
         started_at=moment(fields["started_at"]) if "started_at" in fields else None,
         finished_at=moment(fields["finished_at"]) if "finished_at" in fields else None,
@@ -183,6 +187,16 @@ def placed(record: JobRecord, position: int | None) -> JobRecord:
     return record.model_copy(update={"progress": record.progress.model_copy(update={"position": position})})
 
 
+def without_workers(record: JobRecord, workers: Sequence[WorkerInfo]) -> JobRecord:
+    """Say in a job's record where it waits for a model that no live worker of its lane has."""
+    if record.model is None or record.state.final:
+        return record
+    lane = "search" if record.kind is JobKind.SEARCH else "ingest"
+    if any(worker.lane == lane and worker.model.fingerprint == record.model for worker in workers):
+        return record
+    return record.model_copy(update={"waiting_for": WaitingFor.MODEL})
+
+
 def _waiting_for(state: JobState, fields: Mapping[str, str]) -> WaitingFor | None:
     return WaitingFor(fields["waiting_for"]) if state is JobState.RUNNING and "waiting_for" in fields else None
 
@@ -202,7 +216,7 @@ def summary_of(job_id: str, fields: Mapping[str, str]) -> JobRecord:
 
 def shortened(record: JobRecord) -> JobRecord:
     """Leave out of a record what grows with its job: its result, its queries, its uploaded files and addresses."""
-    request = {name: value for name, value in record.request.items() if name != "queries"}
+    request = {name: value for name, value in record.request.items() if name not in {"queries", "uploads"}}
     if "source" in request:
         request["source"] = {name: value for name, value in request["source"].items() if name not in {"files", "urls"}}
     return record.model_copy(update={"result": None, "request": request})

@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from typing import Final, assert_never
 
-from lookalike.errors import FileMissing, ImageError, NotRegularFile, PermissionDenied, SourceUnavailable
+from lookalike.errors import (
+    FileMissing,
+    ImageError,
+    InvalidRequest,
+    NotRegularFile,
+    PermissionDenied,
+    SourceUnavailable,
+)
 from lookalike.listing.addresses import Addresses
 from lookalike.listing.archive import count_archive, list_archive
 from lookalike.listing.counting import count_folder
@@ -19,6 +26,7 @@ from lookalike.listing.uploads import list_uploads
 from lookalike.listing.urls import list_urls
 from lookalike.records import (
     ArchiveSource,
+    CollectionSource,
     FailuresSource,
     FolderSource,
     IngestRequest,
@@ -79,6 +87,8 @@ class Lister:
                 found = list_objects(source, self._remote, folder_labels=labels, after=after, keep=keep)
             case FailuresSource():
                 found = list_failures(source.job_id, self._jobs, self._remote, after=after, keep=keep)
+            case CollectionSource():
+                raise InvalidRequest("A collection is listed by the planner, from the vector store.")
             case _:
                 assert_never(source)
         return found

@@ -12,6 +12,8 @@ CollectionName = Annotated[
 ]  #: Letters, digits and single underscores: two underscores set off the model in the physical name.
 ImageID = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: A model by its fingerprint, the first eight or more digits of that, or, where that is clear, its name.
+ModelName = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")]
 Metadata = dict[str, Any]  #: The user's own fields of an image; filters compare them.
 
 

@@ -3,15 +3,11 @@
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
+from lookalike.records.backgrounds import Background
 from lookalike.records.base import CollectionName, Record
-
-
-class Metric(StrEnum):
-    """How two vectors are compared. `distance` is what Milvus returns for it."""
-
-    COSINE = "COSINE"  #: Cosine of the angle; 1 is the same direction.
-    L2 = "L2"  #: Squared Euclidean distance; 0 is the same vector.
-    IP = "IP"  #: Inner product; larger is closer.
+from lookalike.records.metrics import Metric
 
 
 class IndexKind(StrEnum):
@@ -42,14 +38,44 @@ class ModelInfo(Record):
     engine: str | None = None  #: `torch` or `openvino`, likewise.
 
 
+class ChosenIndex(Record):
+    """The index that a collection has, in Milvus' terms, and why."""
+
+    index_type: str
+    params: dict[str, int]  #: It was built with these...
+    search: dict[str, int]  #: ...and is searched with these, where a search names none.
+    reason: str
+
+
+class ModelState(StrEnum):
+    """What one of a collection's models is there for."""
+
+    SERVING = "serving"  #: Answers searches, and takes what is ingested.
+    SHADOW = "shadow"  #: Is being filled, and takes what is ingested as well.
+    RETIRED = "retired"  #: Served before; takes no images any more, and can be switched back to.
+
+
+class CollectionModel(Record):
+    """One of the models that a collection has vectors of."""
+
+    model: ModelInfo
+    state: ModelState
+    count: int | None = None  #: Images stored with it; only where one collection is asked for.
+
+
 class Collection(Record):
     """A named set of images with one model, metric and index."""
 
     name: CollectionName
     metric: Metric = Metric.COSINE
     index: IndexKind = IndexKind.AUTO
-    model: ModelInfo | None = None  #: Bound by the first image stored.
+    model: ModelInfo | None = None  #: Bound by the first image stored; the one that serves.
+    models: tuple[CollectionModel, ...] = ()  #: All, where it has vectors of several; none where of one.
     count: int | None = None  #: Images stored; only where one collection is asked for.
+    background: Background | None = None  #: Once it was measured: distances of random pairs of its images.
+    build: dict[str, int] = Field(default_factory=dict)  #: Of the index, where they are not its own.
+    search: dict[str, int] = Field(default_factory=dict)  #: Search parameters that are not the index' own.
+    index_chosen: ChosenIndex | None = None  #: Only where one collection is asked for that has a model.
 
 
 class CollectionRequest(Record):
@@ -58,8 +84,3 @@ class CollectionRequest(Record):
     name: CollectionName
     metric: Metric = Metric.COSINE
     index: IndexKind = IndexKind.AUTO
-
-
-def score(distance: float, metric: Metric) -> float:
-    """Turn Milvus' distance into a number that grows with likeness: L2 becomes 1 / (1 + d), the others stay."""
-    return 1.0 / (1.0 + distance) if metric is Metric.L2 else distance

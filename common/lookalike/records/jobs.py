@@ -15,6 +15,12 @@ class JobKind(StrEnum):
     INGEST = "ingest"
     SEARCH = "search"
     DELETION = "deletion"
+    DUPLICATES = "duplicates"
+    EXPORT = "export"
+    IMPORT = "import"
+    EVALUATION = "evaluation"
+    MAP = "map"
+    REINDEX = "reindex"
 
     @property
     def in_steps(self) -> bool:
@@ -78,11 +84,12 @@ class JobError(Record):
 
 
 class WaitingFor(StrEnum):
-    """What holds a running job up."""
+    """What holds a job up."""
 
     VECTOR_STORE = "vector_store"  #: Milvus cannot be reached; the work is tried again until it can.
     SOURCE = "source"  #: The place the images are read from cannot be reached.
     WORKER = "worker"  #: Something on the worker's machine is missing; see its log.
+    MODEL = "model"  #: No live worker has the model that it needs; `model` in the record says which.
 
 
 class WebhookState(Record):
@@ -100,6 +107,7 @@ class JobRecord(Record):
     kind: JobKind
     state: JobState
     owner: str | None = None  #: The name of the API key that submitted it, where that has one.
+    model: str | None = None  #: Fingerprint of the model that its workers must have; null where any may do it.
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from lookalike.records.base import CollectionName, ImageID, Metadata, Record
-from lookalike.records.sources import SYNCABLE, URL, Source, UploadedFile
+from lookalike.records.base import CollectionName, Metadata, ModelName, Record
+from lookalike.records.sources import SYNCABLE, URL, AnySource, CollectionSource
 
 Filter = Annotated[str, StringConstraints(min_length=1, max_length=4096)]  #: A Milvus expression over images' fields.
 
@@ -29,43 +29,18 @@ class IngestRequest(Record):
     """Body of `POST /v1/ingests`."""
 
     collection: CollectionName = "default"
-    source: Source
+    source: AnySource
     metadata: Metadata = Field(default_factory=dict)  #: Stored with every image; a manifest's or archive's own wins.
     label_from_folder: bool = False  #: Store the name of the folder an image lies in as its metadata field `label`.
     checksum: bool = False  #: Tell changed files by their content instead of by size and time.
     sync: bool = False  #: Also remove what is gone from the source, and recognise what was moved within it.
     dry_run: bool = False  #: Store nothing: the progress says what would be done.
     priority: Priority = Priority.NORMAL
+    model: ModelName | None = None  #: Which of the collection's models is to embed; the serving one where left out.
     webhook: Webhook | None = None
 
     @model_validator(mode="after")
     def _sync_has_a_place(self) -> Self:
-        if self.sync and not isinstance(self.source, SYNCABLE):
+        if self.sync and not isinstance(self.source, (*SYNCABLE, CollectionSource)):
             raise ValueError("sync compares a collection with a place: its source has to be a folder or a prefix")
         return self
-
-
-class Query(Record):
-    """One thing to search for: exactly one of its fields is set."""
-
-    path: str | None = Field(None, min_length=1, max_length=4096)
-    image_id: ImageID | None = None
-    vector: tuple[float, ...] | None = Field(None, min_length=1, max_length=32_768)
-    upload: UploadedFile | None = None  #: Set by the front end for a multipart part; not accepted in JSON.
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(value is not None for value in (self.path, self.image_id, self.vector, self.upload)) != 1:
-            raise ValueError("a query names exactly one of: path, image_id, vector")
-        return self
-
-
-class SearchRequest(Record):
-    """Body of `POST /v1/searches`; a multipart request's fields in the same names."""
-
-    collection: CollectionName = "default"
-    queries: tuple[Query, ...] = Field(min_length=1)
-    limit: int = Field(3, ge=1)  #: Hits per query.
-    filter: Filter | None = None  #: A Milvus expression over the images' fields.
-    wait: float = Field(0.0, ge=0)  #: Seconds the answer may be held back until the job is final.
-    webhook: Webhook | None = None

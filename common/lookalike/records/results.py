@@ -5,9 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from lookalike.records.backgrounds import Band, Threshold
 from lookalike.records.base import SHA256, ImageID, Metadata, Record
-from lookalike.records.collections import Metric, ModelInfo
+from lookalike.records.collections import ModelInfo
 from lookalike.records.jobs import JobError
+from lookalike.records.metrics import Metric
+from lookalike.records.searches import Variant
 
 
 class Image(Record):
@@ -26,6 +29,19 @@ class Image(Record):
     content_url: str = ""
 
 
+class ImagePage(Record):
+    """One page of a collection's images, in the order of their ids."""
+
+    images: tuple[Image, ...]
+    next_cursor: str | None = None  #: Pass it as `cursor` for the page after this one; null on the last page.
+
+
+class ImagePatch(Record):
+    """Body of `PATCH /v1/images/{image_id}`."""
+
+    metadata: Metadata  #: Values by key; null takes a key away, and keys that are not named stay.
+
+
 class Hit(Record):
     """One image found."""
 
@@ -35,6 +51,10 @@ class Hit(Record):
     name: str = ""
     distance: float  #: What Milvus returned for the collection's metric.
     score: float  #: Grows with likeness, whatever the metric.
+    percentile: float | None = None  #: Of 100 random pairs, how many are farther apart; null without a background.
+    band: Band | None = None  #: The same in a word.
+    group: Any = None  #: Its value of the field that was grouped by.
+    variant: Variant | None = None  #: How the query was turned to be this close; null if it was not.
     sha256: str = ""  #: Of the file's bytes: equal for exact duplicates.
     width: int
     height: int
@@ -49,6 +69,18 @@ class QueryResult(Record):
     query: dict[str, Any]
     error: JobError | None = None
     hits: tuple[Hit, ...] = ()
+    next_offset: int | None = None  #: The `offset` that goes on behind these hits; null where there are no more.
+    #: True where the search gave up, after thousands of images that are no hits of their own, before it had `limit`.
+    gave_up: bool = False
+
+
+class BackgroundInfo(Record):
+    """What `percentile` and `band` of a search were told by."""
+
+    rows: int  #: Images in the collection when it was measured.
+    pairs: int  #: Random pairs that were measured.
+    measured_at: datetime
+    thresholds: tuple[Threshold, ...]
 
 
 class SearchResult(Record):
@@ -58,6 +90,7 @@ class SearchResult(Record):
     metric: Metric
     model: ModelInfo | None  #: Null while the collection is empty.
     took_ms: float = 0.0  #: From the claim of the job to its result, in the worker.
+    background: BackgroundInfo | None = None  #: Null until the collection has enough images.
     queries: tuple[QueryResult, ...]
 
 
@@ -89,6 +122,7 @@ class Garbage(Record):
     uploads: int = 0  #: Uploaded files that no image and no job refers to.
     parts: int = 0  #: Uploads that were begun and never finished.
     fetched: int = 0  #: Copies of remote files, which are fetched again where they are needed.
+    artifacts: int = 0  #: Jobs whose files were kept, and whose records are no more.
     freed_bytes: int = 0
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from lookalike.records.base import SHA256, Record
+from lookalike.records.base import SHA256, CollectionName, Record
 
 ServerPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 URL = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
@@ -114,10 +114,23 @@ class FailuresSource(Record):
     job_id: str = Field(min_length=1, max_length=64, pattern="^[0-9A-Za-z]+$")
 
 
+class CollectionSource(Record):
+    """The images of a collection itself, to be embedded with another model: what a re-embedding reads."""
+
+    type: Literal["collection"] = "collection"
+    collection: CollectionName
+    model: SHA256  #: Fingerprint of the model whose rows are read.
+    switch: bool = False  #: Have the other model serve the collection once all is embedded.
+    allow_missing: bool = False  #: Switch although some images could not be embedded.
+
+
 Source = Annotated[
     FolderSource | UploadSource | ArchiveSource | ManifestSource | URLsSource | ObjectsSource | FailuresSource,
     Field(discriminator="type"),
 ]
+
+#: As a job keeps it: what a request may name, and what the front end makes itself.
+AnySource = Annotated[Source | CollectionSource, Field(discriminator="type")]
 
 #: Sources that are a place, which can be compared with what was ingested from it before; `sync` needs one.
 SYNCABLE: Final = (FolderSource, ObjectsSource)

@@ -136,9 +136,12 @@ class Remote:
 
     # --- Images ---
 
-    def fetch(self, uri: str, *, etag: str = "", mtime_ns: int = 0) -> Future[Fetched]:
-        """Copy an image into the cache, unless it is still the version that `etag`, or else `mtime_ns`, names."""
-        return self._threads.submit(self._fetch, uri, etag=etag, mtime_ns=mtime_ns)
+    def fetch(self, uri: str, *, etag: str = "", mtime_ns: int = 0, patient: bool = True) -> Future[Fetched]:
+        """Copy an image into the cache, unless it is still the version that `etag`, or else `mtime_ns`, names.
+
+        Who is not patient, because a person waits, gets one try of ten seconds at most.
+        """
+        return self._threads.submit(self._fetch, uri, etag=etag, mtime_ns=mtime_ns, patient=patient)
 
     def ensure(self, uri: str) -> str:
         """Return the `fetched:` URI of an image's copy, which is made where there is none; raises as a fetch does.

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from lookalike.errors import CollectionNotFound
-from lookalike.records import Collection, IndexKind
+from lookalike.errors import CollectionNotFound, ModelNotFound
+from lookalike.records import Collection
 from lookalike.settings import Settings
 from lookalike.vectorstore.catalog import CATALOG, Catalog
-from lookalike.vectorstore.checks import checked_name, model_of, physical_name
+from lookalike.vectorstore.checks import at_address, model_of, parted, physical_name
 from lookalike.vectorstore.connection import Connection, Refusal, RefusalKind, loaded
 from lookalike.vectorstore.contents import Contents
-from lookalike.vectorstore.indexes import IndexSpec, ServerKind, index_for, index_params
+from lookalike.vectorstore.indexes import IndexSpec, ServerKind, index_for, index_params, tuned
 from lookalike.vectorstore.locks import NamedLock, ThreadLocks
 
 _T = TypeVar("_T")
@@ -33,9 +33,9 @@ class Access:
         self._contents = Contents(self._milvus, self._lock, read_s=self._read_s, write_s=self._write_s)
         self._bound: dict[str, str] = {}  #: The fingerprint each collection was bound to by this process.
 
-    def _with_physical(self, name: str, work: Callable[[Collection, str], _T], *, unbound: _T) -> _T:
-        """Do work on a collection's physical one. A remembered record may be out of date: then once more, anew."""
-        checked_name(name)
+    def _with_physical(self, address: str, work: Callable[[Collection, str], _T], *, unbound: _T) -> _T:
+        """Do work on the vectors at an address. A remembered record may be out of date: then once more, anew."""
+        name, prefix = parted(address)
         for last in (False, True):
             record = self._catalog.find(name)
             if record is None:
@@ -43,11 +43,15 @@ class Access:
             if record.model is None:
                 return unbound
             try:
-                return work(record, physical_name(name, record.model.fingerprint))
+                record = at_address(record, address, prefix)
+                return work(record, physical_name(name, model_of(record).fingerprint))
+            except ModelNotFound:
+                if last:
+                    raise
             except Refusal as refusal:
                 if last or refusal.kind is not RefusalKind.NOT_FOUND:
                     raise
-                self._catalog.forget(name)
+            self._catalog.forget(name)
         raise AssertionError("the second round returns or raises")
 
     def _read(
@@ -64,7 +68,8 @@ class Access:
 
         Lite hides the rows it flushes for as long as that takes, about half a second per 1,000.
         """
-        rebuilt = record.index is IndexKind.AUTO and self._milvus.kind is ServerKind.MILVUS
+        # The alias of one with several models follows its record, and not in the same moment.
+        rebuilt = self._milvus.kind is ServerKind.MILVUS and not record.models
         target = record.name if rebuilt else physical
 
         def call() -> Any:
@@ -85,14 +90,16 @@ class Access:
         return int(rows[0]["count(*)"])
 
     def _reload(self, record: Collection, physical: str) -> None:
-        with self._lock(record.name):
+        with self._lock(parted(record.name)[0]):
             self._milvus.load(physical, index_params(record.metric, self._spec(record)), timeout_s=self._write_s)
-            self._milvus.point(record.name, physical, timeout_s=self._write_s)
+            if record.name != physical:
+                self._milvus.point(record.name, physical, timeout_s=self._write_s)
             if self._milvus.kind is ServerKind.LITE:
                 self._milvus.call("flush", physical, timeout_s=self._write_s)
 
     def _spec(self, record: Collection, rows: int = 0) -> IndexSpec:
-        return index_for(record.index, rows, model_of(record).dim, self._milvus.kind)
+        spec = index_for(record.index, rows, model_of(record).dim, self._milvus.kind)
+        return tuned(spec, record.build, record.search)
 
     @contextmanager
     def _structural(self, name: str) -> Iterator[None]:
@@ -102,7 +109,7 @@ class Access:
     @contextmanager
     def _data_lock(self, name: str) -> Iterator[None]:
         if self._milvus.kind is ServerKind.LITE:
-            with self._lock(name):
+            with self._lock(parted(name)[0]):
                 yield
         else:
             yield

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from lookalike.errors import CollectionNotFound, InvalidFilter, InvalidParameter, ModelMismatch
+from lookalike.errors import CollectionNotFound, InvalidFilter, InvalidParameter, ModelMismatch, ModelNotFound
 from lookalike.records import IMAGE_ID, Collection, CollectionName, ModelInfo
 from lookalike.vectorstore.schema import StoredImage, row_bytes, to_row
 
 MAX_ROWS: Final = 1_000  #: Of one upsert.
 MAX_BYTES: Final = 16 << 20  #: Of one upsert; Milvus takes 64 MiB.
+_ADDRESS: Final = re.compile("(.+)__([0-9a-f]{12})")
 MAX_REASON: Final = 300  #: Characters of Milvus' answer that a user is shown.
 SHA256: Final = re.compile("[0-9a-f]{64}")  #: Use with `fullmatch`.
 
@@ -30,6 +31,35 @@ def checked_name(name: str) -> str:
     if not good:
         raise CollectionNotFound
     return name
+
+
+def parted(address: str) -> tuple[str, str]:
+    """Return the name in a collection's address and the beginning of the fingerprint, empty where it has none.
+
+    An address is a name, which stands for the vectors of the model that serves, or, for those of a certain model, the
+    physical collection's name. Raises `CollectionNotFound` for what is neither.
+    """
+    found = _ADDRESS.fullmatch(address)
+    return (checked_name(found[1]), found[2]) if found else (checked_name(address), "")
+
+
+def model_at(record: Collection, prefix: str) -> ModelInfo:
+    """Return the model of a collection whose fingerprint begins so; raises `ModelNotFound`."""
+    infos = [one.model for one in record.models] or [model_of(record)]
+    found = next((info for info in infos if info.fingerprint.startswith(prefix)), None)
+    if found is None:
+        raise ModelNotFound
+    return found
+
+
+def at_address(record: Collection, address: str, prefix: str) -> Collection:
+    """Return a collection's record as that of the vectors at an address.
+
+    Those that do not serve are like a collection of their own, of that name. Raises `ModelNotFound`.
+    """
+    if not prefix or record.model is None or record.model.fingerprint.startswith(prefix):
+        return record
+    return record.model_copy(update={"name": address, "model": model_at(record, prefix), "models": ()})
 
 
 def check_ids(ids: Iterable[str]) -> None:
@@ -80,7 +110,7 @@ def model_of(record: Collection) -> ModelInfo:
 
 
 def physical_name(name: str, fingerprint: str) -> str:
-    """The Milvus collection that holds a collection's vectors of one model."""
+    """The Milvus collection that holds a collection's vectors of one model; the address of those."""
     return f"{name}__{fingerprint[:12]}"
 
 

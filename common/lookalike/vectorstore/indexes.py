@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from lookalike.errors import InvalidParameter
 from lookalike.records import IndexKind, Metric
 
 NPROBE: Final = 64  #: Of IVF_FLAT; fixed, because Milvus Lite keeps it in an object that searches share.
@@ -14,6 +15,13 @@ LITE_MAX_NLIST: Final = 128  #: Milvus Lite indexes each flush of some hundred r
 LITE_BYTES: Final = 1 << 30  #: Of vectors; beyond, Milvus Lite needs gigabytes, and a tenth of a second a search.
 HNSW_BUILD: Final = {"M": 16, "efConstruction": 128}
 HNSW_EF: Final = 128
+_BOUNDS: Final = {  # As Milvus has them.
+    "M": (4, 64),
+    "efConstruction": (8, 512),
+    "ef": (1, 32_768),
+    "nlist": (2, 65_536),
+    "nprobe": (1, 65_536),
+}
 _ASKED_FOR: Final = "asked for by the collection"
 REBUILT_ROWS: Final = 10_000  #: Searches wait while an index is replaced: for so many rows 15 s at most.
 
@@ -34,6 +42,11 @@ class IndexSpec:
     search: Mapping[str, int] = field(default_factory=dict)
     reason: str
     advice: str = ""  #: To whoever runs the service, where no index will do.
+
+    @property
+    def is_exact(self) -> bool:
+        """True where every row is compared: nothing about it can be tuned."""
+        return self.index_type == "FLAT" or self.build.get("nlist") == 1
 
     def search_params(self, limit: int) -> dict[str, int]:
         """Parameters of one search; HNSW looks at no fewer candidates than it is to return."""
@@ -81,9 +94,37 @@ def index_for(kind: IndexKind, rows: int, dim: int, server: ServerKind) -> Index
     return _ivf(nlist, min(nprobe, nlist), f"nlist {wanted} clamped to {nlist}: Milvus Lite indexes small segments")
 
 
-def replaceable(current: Mapping[str, Any], wanted: IndexSpec, rows: int) -> bool:
-    """True where Milvus describes another index than is wanted, and so few rows that searches can wait for it."""
-    return bool(current["index_type"] != wanted.index_type) and rows <= REBUILT_ROWS
+def tuned(spec: IndexSpec, build: Mapping[str, int], search: Mapping[str, int]) -> IndexSpec:
+    """Return an index with a collection's own parameters in the place of those it would get; others are left out."""
+    if spec.is_exact:
+        return spec
+    own_build = {key: build.get(key, value) for key, value in spec.build.items()}
+    own_search = {key: search.get(key, value) for key, value in spec.search.items()}
+    if "nlist" in own_build:
+        own_search["nprobe"] = min(own_search["nprobe"], own_build["nlist"])
+    return replace(spec, build=own_build, search=own_search)
+
+
+def check_tuning(spec: IndexSpec, build: Mapping[str, int], search: Mapping[str, int]) -> None:
+    """Raise `InvalidParameter` for parameters that an index does not have, or that are out of its bounds."""
+    for given, known, what in ((build, spec.build, "built"), (search, spec.search, "searched")):
+        names = () if spec.is_exact else tuple(known)
+        for name, value in given.items():
+            if name not in names:
+                fits = f"with {' and '.join(names)}" if names else "without parameters, since it compares every row"
+                raise InvalidParameter(f"This index ({spec.index_type}) is {what} {fits}, and has no {name}.")
+            least, most = _BOUNDS[name]
+            if not least <= value <= most:
+                raise InvalidParameter(f"{name} is between {least} and {most}.")
+
+
+def is_built(current: Mapping[str, Any], wanted: IndexSpec) -> bool:
+    """True where Milvus describes the index that is wanted."""
+    params = current.get("params")
+    described = {**current, **(params if isinstance(params, dict) else {})}
+    return bool(current["index_type"] == wanted.index_type) and all(
+        str(described.get(name)) == str(value) for name, value in wanted.build.items()
+    )
 
 
 def index_params(metric: Metric, spec: IndexSpec) -> dict[str, Any]:

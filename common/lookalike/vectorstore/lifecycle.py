@@ -6,11 +6,11 @@ import re
 from lookalike.errors import CollectionExists, CollectionNotFound, InvalidParameter
 from lookalike.records import Collection, CollectionRequest, IndexKind, ModelInfo
 from lookalike.vectorstore.access import Access
-from lookalike.vectorstore.checks import check_model, checked_name, physical_name
+from lookalike.vectorstore.checks import at_address, check_model, checked_name, parted, physical_name
 from lookalike.vectorstore.connection import as_errors
 from lookalike.vectorstore.contents import SUFFIX
-from lookalike.vectorstore.indexes import ServerKind, index_params, metric_for, replaceable
-from lookalike.vectorstore.schema import VECTOR, milvus_schema
+from lookalike.vectorstore.indexes import index_params, metric_for
+from lookalike.vectorstore.schema import milvus_schema
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,18 @@ class Lifecycle(Access):
             raise CollectionNotFound
         return record
 
+    def recent(self, name: str) -> Collection:
+        """Return a collection's settings and models as this process saw them up to three seconds ago.
+
+        For what asks about each search, and would spend a strong read on it. One that was deleted, or given another
+        model, meanwhile is found out when its vectors are asked for; what is not bound to a model is never remembered.
+        """
+        with as_errors():
+            record = self._catalog.find(checked_name(name))
+        if record is None:
+            raise CollectionNotFound
+        return record
+
     def collections(self) -> list[Collection]:
         """Return all collections by name."""
         with as_errors():
@@ -56,19 +68,20 @@ class Lifecycle(Access):
         self._bound.pop(name, None)
 
     def bind(self, name: str, model: ModelInfo) -> Collection:
-        """Make a collection ready for this model's vectors.
+        """Make a collection ready for this model's vectors; `name` may be the address of those.
 
         Creates it, with the settings' metric and index, if missing. Costs one small query when repeated, and may be
-        called by several workers at once. Raises `ModelMismatch` where the collection has another model.
+        called by several workers at once. Raises `ModelMismatch` where another model serves the collection, or is the
+        one at the address.
         """
+        public, prefix = parted(name)
         with as_errors():
-            record = self._catalog.read(
-                checked_name(name)
-            )  # As it is now: it may have been deleted since the last chunk.
-            if record is None or record.model is None or self._bound.get(name) != model.fingerprint:
-                with self._structural(name):
-                    record = self._bind(name, model)
-        check_model(record, model)
+            record = self._catalog.read(public)  # As it is now: it may have been deleted since the last chunk.
+            bound = self._bound.get(name) == model.fingerprint
+            if record is None or record.model is None or not (bound or _is_aside(record, prefix)):
+                with self._structural(public):
+                    record = self._bind(public, model)
+        check_model(at_address(record, name, prefix), model)
         self._bound[name] = model.fingerprint
         return record
 
@@ -80,47 +93,41 @@ class Lifecycle(Access):
         )
         check_model(record, model)
         bound = record.model_copy(update={"model": model})
-        physical = physical_name(name, model.fingerprint)
-        spec = self._spec(bound)
         if record.model is None:
+            spec = self._spec(bound)
             log.info("collection %s gets the index %s: %s", name, spec, spec.reason)
-        self._milvus.create(
-            physical,
-            lambda: milvus_schema(model.dim),
-            index_params(bound.metric, spec),
-            consistency=self._settings.consistency,
-            timeout_s=self._write_s,
-        )
-        self._contents.create(physical)
+        physical = self._make_physical(bound, model)
         self._milvus.point(name, physical, timeout_s=self._write_s)
         # The record goes last: until it names the model, nobody reads or writes the physical collection.
         if record.model is None:
             self._catalog.write(bound)
         return self._catalog.read(name) or bound
 
-    def maintain(self, name: str) -> str | None:
-        """Give a small collection with the index AUTO the one it would get today; returns what changed, if anything.
+    def _make_physical(self, record: Collection, model: ModelInfo) -> str:
+        """Make what holds a collection's vectors of one model, where it is missing; returns its name."""
+        physical = physical_name(record.name, model.fingerprint)
+        spec = self._spec(record.model_copy(update={"model": model}))
+        self._milvus.create(
+            physical,
+            lambda: milvus_schema(model.dim),
+            index_params(record.metric, spec),
+            consistency=self._settings.consistency,
+            timeout_s=self._write_s,
+        )
+        self._contents.create(physical)
+        return physical
 
-        For an ingest worker to call when a job ends. AUTO's index does for every size, so it is only replaced where it
-        is of an earlier version; searches that come meanwhile wait for the new one, so larger collections keep theirs.
-        Where the server is Milvus Lite nothing is changed; one that is outgrown is warned of in the log.
-        """
+    def outgrown(self, name: str) -> str | None:
+        """Return advice to whoever runs the service, where a collection with the index AUTO is larger than is good."""
+
+        def work(record: Collection, physical: str) -> str | None:
+            advice = self._spec(record, self._count(record, physical)).advice
+            return advice if record.index is IndexKind.AUTO and advice else None
+
         with as_errors():
-            return self._with_physical(name, self._maintain, unbound=None)
+            return self._with_physical(name, work, unbound=None)
 
-    def _maintain(self, record: Collection, physical: str) -> str | None:
-        if record.index is not IndexKind.AUTO:
-            return None
-        rows = self._count(record, physical)
-        wanted = self._spec(record, rows)
-        if self._milvus.kind is ServerKind.LITE:
-            if wanted.advice:
-                log.warning("collection %s: %s", record.name, wanted.advice)
-            return None
-        with self._lock(record.name):
-            current = self._milvus.call("describe_index", physical, VECTOR, timeout_s=self._read_s)
-            if not replaceable(current, wanted, rows):
-                return None
-            params = index_params(record.metric, wanted)
-            self._milvus.replace_index(physical, params, alias=record.name, timeout_s=self._write_s)
-        return f"index {current['index_type']} replaced by {wanted}: {wanted.reason}"
+
+def _is_aside(record: Collection, prefix: str) -> bool:
+    """Tell whether an address is that of vectors that do not serve, which are there from when they are recorded."""
+    return bool(prefix) and record.model is not None and not record.model.fingerprint.startswith(prefix)

@@ -1,4 +1,4 @@
-"""Reading images: by id, by content, by place, and by likeness."""
+"""Reading images: by id, by content, and by place."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,19 +7,16 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CollectionNotFound, ImageNotFound, InvalidFilter, InvalidParameter
+from lookalike.errors import CollectionNotFound, ImageNotFound
 from lookalike.records import IMAGE_ID, Collection
 from lookalike.vectorstore.access import Access
 from lookalike.vectorstore.checks import (
     check_contents,
     check_ids,
-    check_vectors,
-    filter_refused,
-    model_of,
     slices,
     uri_range,
 )
-from lookalike.vectorstore.connection import Refusal, RefusalKind, as_errors
+from lookalike.vectorstore.connection import as_errors
 from lookalike.vectorstore.indexes import ServerKind
 from lookalike.vectorstore.schema import (
     ID,
@@ -27,11 +24,9 @@ from lookalike.vectorstore.schema import (
     PLACE_FIELDS,
     STATE_FIELDS,
     VECTOR,
-    Found,
     RowPlace,
     RowState,
     StoredImage,
-    from_hit,
     from_row,
     state_from_row,
 )
@@ -160,61 +155,20 @@ class Lookups(Access):
         contents = ", ".join(f'"{sha256}"' for sha256 in sha256s)
         return self._places(name, f"sha256 in [{contents}] and {uri_range(first, last)}", limit)
 
-    def search(
-        self, name: str, vectors: NDArray[np.float32], *, limit: int, filter: str | None = None
-    ) -> list[list[Found]]:
-        """Find the closest images to each of (nq, dim) vectors, closest first, at most `limit` each.
-
-        `filter` is a Milvus expression over an image's fields and metadata; raises `InvalidFilter` where Milvus does
-        not take it. A field that no image has matches nothing.
-        """
-        if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidParameter(f"The limit is between 1 and {MAX_LIMIT}.")
-        nothing: list[list[Found]] = [[] for _ in vectors]
-        with as_errors():
-            return self._with_physical(
-                name, lambda record, physical: self._search(record, physical, vectors, limit, filter), unbound=nothing
-            )
-
-    def _search(
-        self, record: Collection, physical: str, vectors: NDArray[np.float32], limit: int, expression: str | None
-    ) -> list[list[Found]]:
-        check_vectors(vectors, model_of(record).dim)
-        if expression is not None and not expression.strip():
-            raise InvalidFilter
-        params = {"metric_type": record.metric.value, "params": self._spec(record).search_params(limit)}
-        try:
-            answers = self._read(
-                record,
-                physical,
-                "search",
-                # Only searches may trade freshness for speed: counts and what an ingest skips by have to be true now.
-                consistency=self._settings.consistency,
-                data=list(vectors),
-                limit=limit,
-                # Never put in parentheses: that would make a whole of `a) or (b`. Nothing of ours is combined with it.
-                filter=expression or "",
-                search_params=params,
-                output_fields=OUTPUT_FIELDS,
-                anns_field=VECTOR,
-            )
-        except Refusal as refusal:
-            # Everything else about the request was checked here.
-            if expression is not None and refusal.kind is RefusalKind.OTHER:
-                raise filter_refused(refusal.reason) from refusal
-            raise
-        found = [[from_hit(hit) for hit in hits] for hits in answers]
-        images = self._linked(record, physical, [one.image for hits in found for one in hits])
-        linked = iter(images)
-        return [[replace(one, image=next(linked)) for one in hits] for hits in found]
-
-    def _linked(self, record: Collection, physical: str, images: Sequence[StoredImage]) -> list[StoredImage]:
+    def _linked(
+        self, record: Collection, physical: str, images: Sequence[StoredImage], *, consistency: str | None = None
+    ) -> list[StoredImage]:
         """Take links to originals back that lead nowhere: to images that are gone, or have other contents by now."""
         originals = sorted({image.duplicate_of for image in images if image.duplicate_of})
         contents: dict[str, str] = {}
         for some in slices(originals, MAX_IDS):
             rows = self._read(
-                record, physical, "query", ids=some, output_fields=["sha256"], consistency=self._settings.consistency
+                record,
+                physical,
+                "query",
+                ids=some,
+                output_fields=["sha256"],
+                consistency=consistency or self._settings.consistency,
             )
             contents |= {row[ID]: row["sha256"] for row in rows}
         return [

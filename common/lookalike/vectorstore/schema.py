@@ -19,7 +19,7 @@ VECTOR: Final = "vector"
 VARCHARS: Final = {"uri": 16_384, "name": 4_096, "sha256": 64, "job": 64}
 INTEGERS: Final = ("size", "mtime_ns", "width", "height")
 #: Our own among the dynamic fields, which came later: rows and collections from before are as good without them.
-OPTIONAL: Final = ("etag", "duplicate_of")
+OPTIONAL: Final = ("etag", "duplicate_of", "picture_hash")
 #: All dynamic fields, the user's and `OPTIONAL`; named in `output_fields`, they come back without the vector.
 DYNAMIC: Final = "$meta"
 OUTPUT_FIELDS: Final = [*VARCHARS, *INTEGERS, DYNAMIC]
@@ -50,6 +50,7 @@ class StoredImage:
     job: str = ""  #: The job that stored it: tells a chunk's second attempt from an unchanged file.
     etag: str = ""  #: Of a remote file: what its server calls this version of it.
     duplicate_of: str | None = None  #: The image of the same content whose vector this row has a copy of.
+    picture_hash: str = ""  #: As `lookalike.picture_hash` makes it; none in rows from before there was one.
     metadata: Metadata
 
 
@@ -62,6 +63,7 @@ class RowState:
     etag: str
     job: str
     sha256: str
+    picture_hash: str = ""
     metadata: Metadata
 
 
@@ -81,6 +83,28 @@ class Found:
 
     image: StoredImage
     distance: float  #: As Milvus returned it for the collection's metric.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A row that may become a hit, as far as that is decided by."""
+
+    id: str
+    distance: float  #: As Milvus returned it for the collection's metric.
+    sha256: str
+    group: Any = None  #: Its value of the field that is grouped by.
+
+
+#: Our own fields that say something several images can have in common.
+GROUPING: Final = frozenset({"name", "sha256", "size", "mtime_ns", "width", "height", "job", "uri", "duplicate_of"})
+
+
+def check_group_field(field: str) -> None:
+    """Raise `InvalidParameter` unless hits can be grouped by this field."""
+    if field not in GROUPING and (field in RESERVED or not METADATA_KEY.fullmatch(field)):
+        raise InvalidParameter(
+            f"Hits cannot be grouped by `{field[:80]}`. Name a metadata field, or one of {', '.join(sorted(GROUPING))}."
+        )
 
 
 def check_metadata(metadata: Metadata) -> None:
@@ -153,7 +177,12 @@ def from_row(image_id: str, row: Mapping[str, Any]) -> StoredImage:
     """Read an image from a row that was fetched with `OUTPUT_FIELDS`."""
     own = {field: row[field] for field in (*VARCHARS, *INTEGERS)}
     return StoredImage(
-        id=image_id, etag=row.get("etag", ""), duplicate_of=row.get("duplicate_of"), metadata=_metadata(row), **own
+        id=image_id,
+        etag=row.get("etag", ""),
+        duplicate_of=row.get("duplicate_of"),
+        picture_hash=row.get("picture_hash", ""),
+        metadata=_metadata(row),
+        **own,
     )
 
 
@@ -165,6 +194,7 @@ def state_from_row(row: Mapping[str, Any]) -> RowState:
         etag=row.get("etag", ""),
         job=row["job"],
         sha256=row["sha256"],
+        picture_hash=row.get("picture_hash", ""),
         metadata=_metadata(row),
     )
 

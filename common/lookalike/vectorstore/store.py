@@ -7,13 +7,15 @@ model, so vectors of two models cannot meet, whatever happens to the name in bet
 
 from lookalike.settings import Settings
 from lookalike.vectorstore.connection import CONNECT_TIMEOUT_S, as_errors
-from lookalike.vectorstore.lifecycle import Lifecycle
 from lookalike.vectorstore.locks import RedisLocks
+from lookalike.vectorstore.models import Models
+from lookalike.vectorstore.neighbours import Neighbours
+from lookalike.vectorstore.reindexing import Reindexing
 from lookalike.vectorstore.walking import Walks
 from lookalike.vectorstore.writes import Writes
 
 
-class VectorStore(Lifecycle, Walks, Writes):
+class VectorStore(Models, Walks, Neighbours, Writes, Reindexing):
     """Collections of images in Milvus. Thread-safe; connects on first use, so it may be made before a fork.
 
     Every method raises `VectorStoreUnavailable` where Milvus cannot be reached in time, and `VectorStoreRejected` where

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InvalidFilter
 from lookalike.records import Collection
-from lookalike.vectorstore.access import Access
 from lookalike.vectorstore.checks import check_ids, filter_refused, model_of
 from lookalike.vectorstore.connection import Refusal, RefusalKind, as_errors
+from lookalike.vectorstore.lookups import Lookups
 from lookalike.vectorstore.schema import ID, OUTPUT_FIELDS, VECTOR, StoredImage, from_row
 
 MAX_PAGE: Final = 16_384  #: Rows that Milvus returns at once.
@@ -18,7 +18,7 @@ MAX_PAGE: Final = 16_384  #: Rows that Milvus returns at once.
 _Row = dict[str, Any]
 
 
-class Walks(Access):
+class Walks(Lookups):
     """What can be read of a collection page by page. A page costs a scan of what its filter cannot exclude.
 
     A page holds the images whose ids are greater than `after`; the next one is asked for with the last id of this one.
@@ -39,6 +39,28 @@ class Walks(Access):
     def matching(self, name: str, filter: str | None = None, *, after: str | None, limit: int) -> list[StoredImage]:
         """Return a page of images; raises `InvalidFilter`."""
         return [from_row(row[ID], row) for row in self._page(name, filter, after, limit, OUTPUT_FIELDS)]
+
+    def listed(
+        self, name: str, filter: str | None = None, *, after: str | None, limit: int
+    ) -> tuple[list[StoredImage], str | None]:
+        """Return a page that is full unless it is the last, and what the next one is asked for with, None at the end.
+
+        Links to originals that are gone are taken back. Raises `InvalidFilter`.
+        """
+        found: list[StoredImage] = []
+        while len(found) < limit:
+            # A page that is not full need not be the last: Milvus ends it where one of its segments ends.
+            page = self.matching(name, filter, after=found[-1].id if found else after, limit=limit - len(found))
+            if not page:
+                break
+            found += page
+
+        def link(record: Collection, physical: str) -> list[StoredImage]:
+            return self._linked(record, physical, found)
+
+        with as_errors():
+            linked = self._with_physical(name, link, unbound=found)
+        return linked, linked[-1].id if len(linked) == limit else None
 
     def matching_vectors(
         self, name: str, filter: str | None = None, *, after: str | None, limit: int

@@ -1,18 +1,30 @@
 """Writing images: store, change, delete."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import CollectionNotFound
-from lookalike.records import Collection
-from lookalike.vectorstore.checks import batches, check_ids, check_vectors, checked_name, physical_name, slices
+from lookalike.errors import CollectionNotFound, ImageNotFound, ModelNotFound
+from lookalike.records import Collection, Metadata, ModelState
+from lookalike.vectorstore.checks import (
+    at_address,
+    batches,
+    check_ids,
+    check_vectors,
+    model_of,
+    parted,
+    physical_name,
+    slices,
+)
 from lookalike.vectorstore.connection import Refusal, RefusalKind, as_errors
 from lookalike.vectorstore.indexes import ServerKind
 from lookalike.vectorstore.lookups import MAX_IDS, Lookups
-from lookalike.vectorstore.schema import ID, StoredImage
+from lookalike.vectorstore.schema import ID, StoredImage, check_metadata
+
+_TRIES: Final = 5  #: For a change to an image whose content is being replaced.
 
 
 class Writes(Lookups):
@@ -27,14 +39,17 @@ class Writes(Lookups):
         # Milvus keeps both of two rows with one id in one call.
         rows = {image.id: (image, vector) for image, vector in zip(images, vectors, strict=True)}
         with as_errors():
-            record = self._catalog.find(checked_name(name))
-            if record is None or record.model is None:
+            public, prefix = parted(name)
+            found = self._catalog.find(public)
+            if found is None or found.model is None:
                 raise CollectionNotFound
-            check_vectors(vectors, record.model.dim)
+            record = at_address(found, name, prefix)
+            dim = model_of(record).dim
+            check_vectors(vectors, dim)
             # The caller's vectors are of the model it bound, whatever the name stands for by now.
-            physical = physical_name(name, self._bound.get(name, record.model.fingerprint))
+            physical = physical_name(public, self._bound.get(name, model_of(record).fingerprint))
             originals = self._originals(record, physical, [image for image, _ in rows.values()])
-            for batch in batches(rows.values(), record.model.dim):
+            for batch in batches(rows.values(), dim):
                 contents = {row["sha256"]: row[ID] for row in batch if originals.get(row["sha256"]) == row[ID]}
                 self._write(name, physical, batch, contents)
 
@@ -68,16 +83,61 @@ class Writes(Lookups):
                 self._milvus.call("flush", physical, timeout_s=self._write_s)
         except Refusal as refusal:
             if refusal.kind is RefusalKind.NOT_FOUND:
-                self._catalog.forget(name)
+                self._catalog.forget(parted(name)[0])
                 self._bound.pop(name, None)
                 raise CollectionNotFound("The collection was deleted while images were stored in it.") from refusal
             raise
 
+    def patch_metadata(self, name: str, image_id: str, changes: Metadata) -> StoredImage:
+        """Change some of an image's metadata, None taking a key away, and return the image as it is then.
+
+        Nothing else about it changes: where its content is replaced in this moment, that one gets the metadata. Two
+        changes at a time are made one after the other. Raises `ImageNotFound`, and `InvalidParameter` for metadata that
+        cannot be stored.
+        """
+        with self._lock(f"{name}/metadata"):
+            for _ in range(_TRIES):
+                image = self.known(name, [image_id]).get(image_id)
+                if image is None:
+                    break
+                merged = {**image.metadata, **changes}
+                metadata = {key: value for key, value in merged.items() if value is not None}
+                check_metadata(metadata)
+                if metadata == image.metadata or not self.rewrite(name, [replace(image, metadata=metadata)]):
+                    return replace(image, metadata=metadata)
+        raise ImageNotFound
+
     def rewrite(self, name: str, images: Sequence[StoredImage]) -> list[str]:
-        """Replace everything about stored images but their vectors and contents.
+        """Replace everything about stored images but their vectors and contents, whatever models those are of.
 
         Returns the ids of those that are not stored, or have another content by now, of which their vectors are.
         """
+        missing = self._rewrite(name, images)
+        for other in self._others(name):
+            try:
+                there = self.known(other, [image.id for image in images])
+                # Which copy is the original, and what stored it, is each model's own affair.
+                alike = [
+                    replace(image, duplicate_of=there[image.id].duplicate_of, job=there[image.id].job)
+                    for image in images
+                    if image.id in there
+                ]
+                self._rewrite(other, alike)
+            except ModelNotFound:  # Dropped in this moment.
+                continue
+        return missing
+
+    def _others(self, name: str) -> list[str]:
+        """The addresses of a collection's vectors that do not serve; none for an address that names a model."""
+        public, prefix = parted(name)
+        with as_errors():
+            record = None if prefix else self._catalog.find(public)
+        if record is None or record.model is None:
+            return []
+        fingerprints = (one.model.fingerprint for one in record.models if one.state is not ModelState.SERVING)
+        return [physical_name(name, fingerprint) for fingerprint in fingerprints]
+
+    def _rewrite(self, name: str, images: Sequence[StoredImage]) -> list[str]:
         stored = self.vectors_of(name, images)
         kept = [image for image in images if image.id in stored]
         if kept:
@@ -85,7 +145,18 @@ class Writes(Lookups):
         return [image.id for image in images if image.id not in stored]
 
     def delete(self, name: str, ids: Sequence[str]) -> int:
-        """Delete images; returns how many of them were stored. Duplicates of theirs keep their copies of the vector."""
+        """Delete images, whatever models their vectors are of; returns how many of them were stored.
+
+        Duplicates of theirs keep their copies of the vector.
+        """
+        for other in self._others(name):
+            try:
+                self._delete(other, ids)
+            except ModelNotFound:  # Dropped in this moment.
+                continue
+        return self._delete(name, ids)
+
+    def _delete(self, name: str, ids: Sequence[str]) -> int:
         stored = self.known(name, ids)
         contents = {image.sha256 for image in stored.values() if image.sha256}
 

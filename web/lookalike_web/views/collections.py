@@ -74,7 +74,11 @@ def get_collection(name: str) -> Response:
     caller().require_collection(name)
     vectors = services().vectors
     collection = vectors.collection(name)
-    return json_response(collection.model_copy(update={"count": vectors.count(name)}))
+    if collection.models:
+        collection = vectors.counted(collection)
+    facts = vectors.index_of(name)
+    found = {"count": vectors.count(name), "index_chosen": facts and facts.chosen}
+    return json_response(collection.model_copy(update=found))
 
 
 @blueprint.delete("/v1/collections/<name>")

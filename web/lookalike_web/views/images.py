@@ -8,13 +8,14 @@ from pydantic import Field
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from lookalike import errors
-from lookalike.records import CollectionName, Image, Record
+from lookalike.records import CollectionName, Filter, Image, ImageID, ImagePage, ImagePatch, Record
 from lookalike.roots import OpenedFile
 from lookalike.vectorstore import StoredImage
 from lookalike_web.auth import caller
 from lookalike_web.errors import Problem, RangeNotSatisfiable
 from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
+from lookalike_web.parsing import read_json
 from lookalike_web.presenting import json_response, present_image
 from lookalike_web.services import services
 
@@ -34,6 +35,7 @@ _MAGIC = {
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "image/bmp": re.compile(rb"BM"),
 }
+_MAX_PAGE = 1000
 _FOREVER = "private, max-age=31536000, immutable"
 _BRIEFLY = "private, max-age=60"
 
@@ -50,6 +52,41 @@ class ThumbnailQuery(ImageQuery):
     v: str | None = Field(None, max_length=64)  #: Part of the image's `thumbnail_url`; lets browsers keep it for good.
 
 
+class ImagesQuery(ImageQuery):
+    """Query string of `GET /v1/images`."""
+
+    filter: Filter | None = None  #: A Milvus expression; only the images it matches.
+    cursor: ImageID | None = None  #: `next_cursor` of the page before.
+    limit: int = Field(50, ge=1, le=_MAX_PAGE)  #: Images per page.
+
+
+@blueprint.get("/v1/images")
+@operation(
+    Operation(
+        tag="images",
+        right=Right.SEARCH,
+        query=ImagesQuery,
+        answers={200: Answer(description="One page of images, in the order of their ids.", model=ImagePage)},
+        errors=(
+            errors.CollectionNotFound,
+            errors.InvalidFilter,
+            errors.VectorStoreUnavailable,
+            errors.VectorStoreRejected,
+        ),
+    )
+)
+def list_images(query: ImagesQuery) -> Response:
+    """List a collection's images in the order of their ids, all or those that a filter matches.
+
+    What is stored or deleted meanwhile may be on a page or not; each other image is on exactly one.
+    """
+    collection = query.collection or services().settings.collection
+    caller().require_collection(collection)
+    found, cursor = services().vectors.listed(collection, query.filter, after=query.cursor, limit=query.limit)
+    page = tuple(present_image(image, collection=collection) for image in found)
+    return json_response(ImagePage(images=page, next_cursor=cursor))
+
+
 @blueprint.get("/v1/images/<image_id>")
 @operation(
     Operation(
@@ -63,6 +100,30 @@ class ThumbnailQuery(ImageQuery):
 def get_image(query: ImageQuery, image_id: str) -> Response:
     """Get what is stored of an image."""
     image, collection = _find(query, image_id)
+    return json_response(present_image(image, collection=collection))
+
+
+@blueprint.patch("/v1/images/<image_id>")
+@operation(
+    Operation(
+        tag="images",
+        right=Right.INGEST,
+        query=ImageQuery,
+        json=ImagePatch,
+        answers={200: Answer(description="The image as it is now.", model=Image)},
+        errors=(*_STORE_ERRORS, errors.InvalidParameter, errors.QueueUnavailable),
+        example={"metadata": {"album": "summer", "draft": None}},
+    )
+)
+def patch_image(query: ImageQuery, image_id: str) -> Response:
+    """Change some of an image's metadata.
+
+    What is not named stays; null takes a key away. Its vector and file are not touched, and nothing is embedded.
+    """
+    wanted = read_json(ImagePatch)
+    image, collection = _find(query, image_id)
+    services().vectors.patch_metadata(collection, image.id, wanted.metadata)
+    image, _ = _find(query, image_id)
     return json_response(present_image(image, collection=collection))
 
 

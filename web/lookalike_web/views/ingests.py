@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from flask import Blueprint, Response
 from pydantic import BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from lookalike import errors
 from lookalike.records import (
@@ -31,15 +32,29 @@ from lookalike_web.uploading import keep
 blueprint = Blueprint("ingests", __name__)
 
 
-def _folder_by_default(value: object) -> object:
-    return {"type": "folder", **value} if isinstance(value, dict) else value
+def _folder_by_default(body: dict[str, Any]) -> dict[str, Any]:
+    source = body.get("source")
+    return {**body, "source": {"type": "folder", **source}} if isinstance(source, dict) else body
+
+
+def _any_of(schema: dict[str, Any]) -> None:
+    """Without a `type` a source may have the form of several; then it is a folder."""
+    schema["anyOf"] = schema.pop("oneOf")
+
+
+def _refuse_model(value: object) -> None:
+    if value is not None:
+        raise ValueError(
+            "an ingest is embedded by the model that serves the collection, and by those it is filled with"
+        )
 
 
 class JSONIngest(IngestRequest):
     """Body of `POST /v1/ingests` as JSON."""
 
+    model: Annotated[SkipJsonSchema[None], BeforeValidator(_refuse_model)] = None
     #: Where the images are. Without a `type` it is a folder.
-    source: Annotated[Source, BeforeValidator(_folder_by_default)]
+    source: Annotated[Source, Field(json_schema_extra=_any_of)]
 
 
 class IngestForm(Record):
@@ -103,7 +118,8 @@ def submit_ingest() -> Response:
 
 
 def _named() -> IngestRequest:
-    wanted = read_json(JSONIngest, defaults={"collection": services().settings.collection})
+    defaults = {"collection": services().settings.collection}
+    wanted = read_json(JSONIngest, defaults=defaults, prepare=_folder_by_default)
     return IngestRequest(**dict(wanted))
 
 

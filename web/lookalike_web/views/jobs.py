@@ -86,6 +86,10 @@ def get_job(query: JobQuery, job_id: str) -> Response:
     ask again.
     """
     preferred = preferred_wait_s()
-    record = wait_gate().wait(services().jobs.get(known_id(job_id)), timeout_s=query.wait or preferred or 0)
     applied = preferred is not None and not query.wait
-    return job_response(record, headers={"Preference-Applied": f"wait={preferred}"} if applied else None)
+    headers = {"Preference-Applied": f"wait={preferred}"} if applied else None
+    return wait_gate().hold(
+        services().jobs.get(known_id(job_id)),
+        lambda record: job_response(record, headers=headers),
+        timeout_s=query.wait or preferred or 0,
+    )

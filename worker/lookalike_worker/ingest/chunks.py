@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
-from lookalike.decodepool import Decoded
+from lookalike.decodepool import Decoded, Probe
 from lookalike.errors import ImageError
 from lookalike.jobstore import Change, ChunkClaim
 from lookalike.records import Stage
@@ -151,7 +151,8 @@ class ChunkReader:
             known = duplicates.look_up([probe.sha256 for _, probe in probed if probe])
             duplicates.look_for_moved([(file, probe.sha256) for file, probe in probed if probe], known)
         for file, probe in probed:
-            if not (probe and duplicates.settle(file, probe, known.get(probe.sha256))):
+            found = known.get(probe.sha256) if probe else None
+            if not (probe and _is_hashed(file, probe, found) and duplicates.settle(file, probe, found)):
                 yield file
 
     def _remove(self, claim: ChunkClaim, work: Work, keep: Callable[[], None]) -> None:
@@ -166,3 +167,12 @@ class ChunkReader:
                 self._context.vectors.delete(claim.request.collection, gone)
         # Not what the store found to delete: an attempt that died before it could account may have deleted them.
         work.counts["removed"] += len(gone)
+
+
+def _is_hashed(file: File, probe: Probe, known: Known | None) -> bool:
+    """Tell whether the row that a file would be settled with has its picture's hash, for which it had to be decoded.
+
+    Rows from before there was one get it so, without being embedded again.
+    """
+    row = file.row if file.row and file.row.sha256 == probe.sha256 else known.image if known else None
+    return row is None or bool(row.picture_hash)

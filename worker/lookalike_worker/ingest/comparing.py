@@ -102,7 +102,8 @@ class Comparer:
                     probe is not None and _sha256(probe, keep) == state.sha256
                 )
                 kept = same and holds(state.metadata, wanted_metadata(request, listed.metadata))
-                yield listed, None if kept else Change.CHANGED
+                # Rows from before there was a hash are looked at once more, which does not embed them.
+                yield listed, None if kept and state.picture_hash else Change.CHANGED
         finally:
             for _, _, probe in judged:
                 if probe:

@@ -104,26 +104,26 @@ class Duplicates:
         elif old := self._moved_from(file, known.image):
             self._taken_over[old.id] = file.id
             original = self._taken_over.get(old.duplicate_of or "", old.duplicate_of)
-            image = image_of(self._claim, file, facts, inherited=old, duplicate_of=original)
+            image = image_of(self._claim, file, facts, inherited=old, duplicate_of=original, same=known.image)
             self._work.write(file, image, known.vector, kind="moved", takes_over=old.id)
         else:
             # Its own row may be what was found: another job stored it since it was planned.
             own = known.image if known.image.id == file.id else None
             original = None if own else known.image.duplicate_of or known.image.id
             original = self._taken_over.get(original, original) if original else None
-            image = image_of(self._claim, file, facts, inherited=own, duplicate_of=original)
+            image = image_of(self._claim, file, facts, inherited=own, duplicate_of=original, same=known.image)
             self._work.write(file, image, known.vector, shared=original is not None)
         return True
 
     def _keep_vector(self, file: File, row: StoredImage, facts: Facts) -> None:
         """Settle a file whose content is as it was stored: its row may have to say something else about it."""
-        image = image_of(self._claim, file, facts, duplicate_of=row.duplicate_of)
+        image = image_of(self._claim, file, facts, duplicate_of=row.duplicate_of, same=row)
         # A local file that was touched is changed, by size and time; a remote one is what its content is.
         by_content = file.fetched is not None or self._claim.request.checksum
         if by_content and holds(row.metadata, wanted_metadata(self._claim.request, file.item.metadata)):
-            if image.etag == row.etag:
+            if (image.etag, image.picture_hash) == (row.etag, row.picture_hash):
                 self._work.counts["unchanged"] += 1
-            else:  # So that it need not be fetched next time.
+            else:  # So that it need not be fetched, or decoded, next time.
                 self._work.write(file, image, None, kind="unchanged")
         else:
             self._work.write(file, image, None)

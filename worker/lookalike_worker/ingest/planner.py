@@ -14,8 +14,9 @@ from typing import Final
 
 from lookalike.jobstore import Change, IngestItem, Lane, Phase, PlanClaim, Planned, Receipt
 from lookalike.listing import Listed
-from lookalike.records import Failure, Stage
+from lookalike.records import CollectionSource, Failure, Stage
 from lookalike_worker.context import Context
+from lookalike_worker.ingest import reembedding
 from lookalike_worker.ingest.comparing import Comparer, Verdict
 from lookalike_worker.ingest.forecast import Forecast
 from lookalike_worker.ingest.foresight import Foresight
@@ -92,11 +93,7 @@ class Planner:
         context = self._context
         self._keeper = Keeper(context.jobs, context.heart, [claim], lease_s=context.settings.lease_s)
         try:
-            finished = (
-                self._pruner.prune(claim, self._keep, self.add)
-                if claim.phase is Phase.PRUNE
-                else self._list(claim, self._keep)
-            )
+            finished = self._prune(claim) if claim.phase is Phase.PRUNE else self._list(claim, self._keep)
         except PlanStopped:
             finished = False
         return context.jobs.end_plan(claim, finished=finished)
@@ -106,6 +103,12 @@ class Planner:
         self._open = None
         self._forecast.close()
         self._executor.shutdown(cancel_futures=True)
+
+    def _prune(self, claim: PlanClaim) -> bool:
+        source = claim.request.source
+        if isinstance(source, CollectionSource):
+            return reembedding.finish(self._context, claim, source, keep=self._keep, add=self.add)
+        return self._pruner.prune(claim, self._keep, self.add)
 
     def _list(self, claim: PlanClaim, keep: Callable[[], None]) -> bool:
         """Cut the listing until it ends or there is no room; returns whether it has ended."""
@@ -159,6 +162,9 @@ class Planner:
         kept, self._open = self._open, None
         if kept and kept[:2] == (claim.job_id, claim.cursor):
             return kept[2]
+        source = claim.request.source
+        if isinstance(source, CollectionSource):
+            return reembedding.list_images(self._context, claim.request, source, after=claim.cursor, keep=self._keep)
         listing = self._context.lister.list(claim.request, after=claim.cursor, keep=self._keep)
         verdicts = self._comparer.compare(listing, claim.request, self._keep)
         return self._foresight.settle(verdicts, claim.request, self._keep) if claim.request.dry_run else verdicts

@@ -41,6 +41,10 @@ class Facts(Protocol):
     def height(self) -> int:
         """Pixels, after EXIF orientation."""
 
+    @property
+    def picture_hash(self) -> str:
+        """Of the whole picture; empty where it was not decoded."""
+
 
 @dataclass(eq=False)
 class File:
@@ -140,8 +144,12 @@ def image_of(
     *,
     inherited: StoredImage | None = None,
     duplicate_of: str | None = None,
+    same: StoredImage | None = None,
 ) -> StoredImage:
-    """Lay out a file's row. Its metadata is what `inherited` or its own row had, and over it what is wanted."""
+    """Lay out a file's row. Its metadata is what `inherited` or its own row had, and over it what is wanted.
+
+    `same` is a row of the same content, whose picture's hash it shares where the file was not decoded.
+    """
     before = inherited or file.row
     fetched = file.fetched
     return StoredImage(
@@ -156,5 +164,6 @@ def image_of(
         job=claim.job_id,
         etag=fetched.etag if fetched else "",
         duplicate_of=duplicate_of,
+        picture_hash=facts.picture_hash or (same.picture_hash if same else ""),
         metadata={**(before.metadata if before else {}), **wanted_metadata(claim.request, file.item.metadata)},
     )

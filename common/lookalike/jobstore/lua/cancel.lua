@@ -8,12 +8,12 @@ redis.call('HDEL', job_key(id), 'paused')
 touch(id)
 if get(id, 'kind') == 'search' then
   if not get(id, 'token') then
-    redis.call('LREM', P .. 'search', 1, id)
+    leave_searches(id, get(id, 'model'))
     finish(id, 'cancelled')
   end
   return 1
 end
-redis.call('ZREM', P .. 'ring', id)
+leave_ring(id, get(id, 'model'))
 for _, number in ipairs(redis.call('SMEMBERS', job_key(id) .. ':chunks')) do
   if redis.call('HEXISTS', chunk_key(id, number), 'token') == 0 then drop_chunk(id, number) end
 end

@@ -25,7 +25,7 @@ if idempotency ~= '' then
   set(id, 'idempotency', idempotency)
 end
 if kind == 'search' then
-  redis.call('RPUSH', P .. 'search', id)
+  join_searches(id, 'RPUSH')
 else
   set(id, 'plan', 'waiting', 'phase', 'list', 'listed', 0, 'next_chunk', 0)
   take_turn(id)

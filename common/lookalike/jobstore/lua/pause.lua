@@ -5,7 +5,7 @@ if not state or is_final(state) or get(id, 'kind') == 'search' or get(id, 'cance
 if pause == (get(id, 'paused') == '1') then return end
 if pause then
   set(id, 'paused', '1')
-  redis.call('ZREM', P .. 'ring', id)
+  leave_ring(id, get(id, 'model'))
 else
   redis.call('HDEL', job_key(id), 'paused')
   if get(id, 'plan') == 'waiting' or redis.call('EXISTS', job_key(id) .. ':waiting') == 1 then take_turn(id) end

@@ -9,9 +9,10 @@
 --   job:ID:chunk:N         hash    items (JSON), attempts, token, held (since its first claim)
 --   job:ID:rate            list    "milliseconds:done" of the last changes of the counts
 --   job:ID:failures        list    the ledger, one JSON object each
---   ring                   zset    jobs of the ingest lane with work that may be claimed, by pass; see take_turn
---   vtime                  string  the pass of the job claimed last
---   search                 list    searches nobody holds, oldest first
+--   ring[:MODEL]           zset    jobs of the ingest lane with work that may be claimed, by pass; see take_turn
+--   vtime[:MODEL]          string  the pass of the job claimed last from that ring
+--   search[:MODEL]         list    searches nobody holds, oldest first
+--   models:LANE            set     the models that have a ring, or a list of searches: what waits for their workers
 --   leases, delayed        zset    "what|ID|N" by the millisecond at which the lease ends or the delay is over
 --   webhooks               zset    final jobs by the millisecond at which the delivery of their webhook is due
 --   live:POOL              set     jobs that are not final: ingests, searches, and those that are done in steps
@@ -22,14 +23,15 @@
 --
 -- Fields of job:ID beside those of the record: plan (waiting, leased, delayed: wanted by, held by, kept from planners;
 -- idle: until chunks are done; between: its first phase finished, until all chunks are done; done), planner (who held
--- it last), phase (list or prune), sync, cursor, listed, foreseen, next_chunk, stride, pass, paused, webhook (its URL),
+-- it last), model (the fingerprint its workers must have; without, any may do it), phase (list or prune), sync, cursor, listed, foreseen, next_chunk, stride, pass, paused, webhook (its URL),
 -- webhook_token, idempotency (its key), ledger_bytes (of its lines), code:CODE (failures by code), READ_ms and its like (time by stage).
 --
 -- A job that is done in steps has a plan as well, which is one step: between two of them it waits, and its cursor is the
 -- checkpoint as JSON.
 --
--- A live job's keys have no time to live; `finish` gives them one. ring, search, leases, delayed and live*:POOL hold
--- nothing of ended jobs, and are gone when they are empty. jobs and vtime last while there is a live job.
+-- A live job's keys have no time to live; `finish` gives them one. ring, search, models, leases, delayed and live*:POOL
+-- hold nothing of ended jobs, and are gone when they are empty. jobs and vtime last while there is a live job; those of
+-- models for as long as a record.
 
 local P = KEYS[1]
 local LIMITS = cjson.decode(ARGV[1])
@@ -56,16 +58,38 @@ local function touch(id)
   redis.call('PUBLISH', P .. 'changed:' .. id, redis.call('HINCRBY', job_key(id), 'version', 1))
 end
 
--- Give a job a place in the ring, unless it has one or stands still; true if it has one then.
+-- Where a job waits: among what every worker can do, or among what only those with its model can.
+local function line(name, model) return model and P .. name .. ':' .. model or P .. name end
+
+local function leave_ring(id, model)
+  redis.call('ZREM', line('ring', model), id)
+  if model and redis.call('EXISTS', line('ring', model)) == 0 then redis.call('SREM', P .. 'models:ingest', model) end
+end
+
+-- Put a search into its list, at the end or, where it was claimed before, at the beginning.
+local function join_searches(id, push)
+  local model = get(id, 'model')
+  redis.call(push, line('search', model), id)
+  if model then redis.call('SADD', P .. 'models:search', model) end
+end
+
+local function leave_searches(id, model)
+  redis.call('LREM', line('search', model), 1, id)
+  if model and redis.call('EXISTS', line('search', model)) == 0 then redis.call('SREM', P .. 'models:search', model) end
+end
+
+-- Give a job a place in its ring, unless it has one or stands still; true if it has one then.
 -- Stride scheduling: the smallest pass is claimed next, and a claim adds the job's stride to it, so that shares are as
 -- 1/stride. A job that returns is no further back than it left, and has no credit for its absence. A new one is put half
 -- a stride ahead of now: before half of its equals, and yet no stream of new jobs can keep an old one waiting for ever.
 local function take_turn(id)
   if get(id, 'paused') then return false end
-  local first = redis.call('ZRANGE', P .. 'ring', 0, 0, 'WITHSCORES')[2]
-  local now = tonumber(redis.call('GET', P .. 'vtime') or first or 0)
+  local model = get(id, 'model')
+  local first = redis.call('ZRANGE', line('ring', model), 0, 0, 'WITHSCORES')[2]
+  local now = tonumber(redis.call('GET', line('vtime', model)) or first or 0)
   local pass = tonumber(get(id, 'pass') or now + get(id, 'stride') / 2)
-  redis.call('ZADD', P .. 'ring', 'NX', math.max(pass, now), id)
+  redis.call('ZADD', line('ring', model), 'NX', math.max(pass, now), id)
+  if model then redis.call('SADD', P .. 'models:ingest', model) end
   return true
 end
 
@@ -139,7 +163,7 @@ local function finish(id, state)
   for _, number in ipairs(redis.call('SMEMBERS', job .. ':chunks')) do drop_chunk(id, number) end
   release('plan', id)
   release('search', id)
-  redis.call('ZREM', P .. 'ring', id)
+  leave_ring(id, get(id, 'model'))
   local bytes = P .. 'live_bytes:' .. pool(get(id, 'kind'))
   redis.call('SREM', P .. 'live:' .. pool(get(id, 'kind')), id)
   if redis.call('DECRBY', bytes, redis.call('HSTRLEN', job, 'request')) <= 0 then redis.call('DEL', bytes) end
@@ -184,7 +208,7 @@ local function put_back(what, id, number)
   local cancelled = get(id, 'cancel') == '1'
   if what == 'search' then
     redis.call('HDEL', job_key(id), 'token')
-    if cancelled then finish(id, 'cancelled') else redis.call('LPUSH', P .. 'search', id) end
+    if cancelled then finish(id, 'cancelled') else join_searches(id, 'LPUSH') end
   elseif what == 'plan' then
     redis.call('HDEL', job_key(id), 'token')
     set(id, 'plan', cancelled and 'done' or 'waiting')

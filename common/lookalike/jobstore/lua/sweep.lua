@@ -1,4 +1,5 @@
--- Put back what lapsed or is due, forget expired jobs. Returns {lapsed, waiting ingest work, waiting searches}.
+-- Put back what lapsed or is due, forget expired jobs. ARGV: the caller's model or ''. Returns {lapsed, waiting ingest
+-- work, waiting searches}, of the work that a worker with this model can do.
 local lapsed = 0
 for _, zset in ipairs({ 'leases', 'delayed' }) do
   for _, entry in ipairs(redis.call('ZRANGE', P .. zset, '-inf', NOW, 'BYSCORE', 'LIMIT', 0, 1000)) do
@@ -17,9 +18,12 @@ repeat
   end
   rounds = rounds + 1
 until gone < 1000 or rounds == 10
-local waiting = 0
-for _, id in ipairs(redis.call('ZRANGE', P .. 'ring', 0, -1)) do
-  waiting = waiting + redis.call('ZCARD', job_key(id) .. ':waiting')
-  if get(id, 'plan') == 'waiting' then waiting = waiting + 1 end
+local waiting, searches = 0, 0
+for _, model in ipairs(ARGV[2] == '' and { false } or { false, ARGV[2] }) do
+  for _, id in ipairs(redis.call('ZRANGE', line('ring', model), 0, -1)) do
+    waiting = waiting + redis.call('ZCARD', job_key(id) .. ':waiting')
+    if get(id, 'plan') == 'waiting' then waiting = waiting + 1 end
+  end
+  searches = searches + redis.call('LLEN', line('search', model))
 end
-return { lapsed, waiting, redis.call('LLEN', P .. 'search') }
+return { lapsed, waiting, searches }

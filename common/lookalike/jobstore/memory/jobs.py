@@ -52,6 +52,7 @@ class Job:
     request: Request
     created_ms: int
     owner: str | None = None
+    model: str | None = None
     state: JobState = JobState.QUEUED
     started_ms: int | None = None
     finished_ms: int | None = None
@@ -112,6 +113,7 @@ class Job:
             "started_at": self.started_ms,
             "finished_at": self.finished_ms,
             "total": self.total,
+            "model": self.model,
             "waiting_for": self.waiting_for,
             "webhook_error": self.delivery.error,
             "error": self.error and self.error.model_dump_json(),

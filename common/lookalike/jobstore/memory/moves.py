@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lookalike.errors import JobExpired, JobNotFound
 from lookalike.jobstore.base import Claim, Limits
-from lookalike.jobstore.codec import SAMPLES, failure_lines, placed
+from lookalike.jobstore.codec import SAMPLES, failure_lines, placed, without_workers
 from lookalike.jobstore.memory.jobs import Job, Member, Work
-from lookalike.records import Failure, JobKind, JobRecord, JobState
+from lookalike.records import Failure, JobKind, JobRecord, JobState, WorkerInfo
 
 
 class MemoryMoves:
@@ -20,11 +20,12 @@ class MemoryMoves:
         self._jobs: dict[str, Job] = {}
         self._expired: set[str] = set()
         self._ring: dict[str, float] = {}  # Ingests with work that may be claimed, by pass.
-        self._virtual_time: float | None = None
+        self._virtual_times: dict[str | None, float] = {}  # By the model whose workers a ring is for.
         self._searches: list[str] = []
         self._leases: dict[Member, float] = {}
         self._delayed: dict[Member, float] = {}
         self._webhooks: dict[str, float] = {}
+        self._workers: dict[str, tuple[WorkerInfo, float]] = {}
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -35,11 +36,15 @@ class MemoryMoves:
         return self._jobs[job_id]
 
     def _record(self, job: Job) -> JobRecord:
-        record = job.record()
+        record = without_workers(job.record(), self._live_workers())
         if job.state is not JobState.QUEUED:
             return record
         line = self._searches if job.kind is JobKind.SEARCH else sorted(self._ring, key=self._turn)
+        line = [other for other in line if self._jobs[other].model == job.model]
         return placed(record, line.index(job.id) if job.id in line else None)
+
+    def _live_workers(self) -> list[WorkerInfo]:
+        return [info for _, (info, until) in sorted(self._workers.items()) if until > self._clock()]
 
     def _turn(self, job_id: str) -> tuple[float, str]:
         return self._ring[job_id], job_id
@@ -61,13 +66,14 @@ class MemoryMoves:
         if job.paused:
             return False
         if job.id not in self._ring:
-            now = self._virtual_time if self._virtual_time is not None else min(self._ring.values(), default=0.0)
+            passes = (passed for other, passed in self._ring.items() if self._jobs[other].model == job.model)
+            now = self._virtual_times.get(job.model, min(passes, default=0.0))
             self._ring[job.id] = max(now, now + job.stride / 2 if job.passed is None else job.passed)
         return True
 
     def _had_turn(self, job: Job) -> None:
-        self._virtual_time = self._ring.pop(job.id)
-        job.passed = self._virtual_time + job.stride
+        self._virtual_times[job.model] = self._ring.pop(job.id)
+        job.passed = self._virtual_times[job.model] + job.stride
         if job.waiting:
             self._ring[job.id] = job.passed
 

@@ -1,11 +1,12 @@
 """What can be read of jobs in memory; what `redis/reads.py` is to the store on Redis."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from lookalike.jobstore.base import Limits
+from lookalike.jobstore.base import Lane, Limits
 from lookalike.jobstore.codec import (
     cursor_position,
     failure_lines,
@@ -19,6 +20,7 @@ from lookalike.jobstore.memory.jobs import Job
 from lookalike.jobstore.memory.moves import MemoryMoves
 from lookalike.records import FailurePage, JobKind, JobPage, JobRecord, JobState, WorkerInfo
 
+_HEED_S: Final = 60.0
 _STOP_S: Final = 1.0  # How often one who waits asks whether it is to stop.
 
 
@@ -28,7 +30,6 @@ class MemoryReads(MemoryMoves):
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         super().__init__(limits, clock)
         self._idempotency: dict[str, tuple[str, str]] = {}
-        self._workers: dict[str, tuple[WorkerInfo, float]] = {}
 
     def find_idempotent(self, key: str) -> tuple[str, str] | None:
         with self._changed:
@@ -44,6 +45,16 @@ class MemoryReads(MemoryMoves):
             while not self._job(job_id).state.final and not stopped() and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(min(left, _STOP_S))
             return self.get(job_id)
+
+    def heed(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        left = threading.Event()
+
+        def follow() -> None:
+            self.wait(job_id, timeout_s=_HEED_S, stopped=left.is_set)
+            wake()
+
+        threading.Thread(target=follow, daemon=True).start()
+        return left.set
 
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
         with self._changed:
@@ -94,7 +105,12 @@ class MemoryReads(MemoryMoves):
 
     def workers(self) -> Sequence[WorkerInfo]:
         with self._changed:
-            return [info for _, (info, until) in sorted(self._workers.items()) if until > self._clock()]
+            return self._live_workers()
+
+    def others_waiting(self, lane: Lane, *, model: str) -> Sequence[str]:
+        with self._changed:
+            waiting = self._searches if lane is Lane.SEARCH else self._ring
+            return sorted({other for job_id in waiting if (other := self._jobs[job_id].model)} - {model})
 
     def ping(self) -> None:
         """Memory answers always."""

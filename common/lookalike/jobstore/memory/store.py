@@ -1,5 +1,6 @@
 """The store in memory: `JobStore` method by method, in the same moves as the scripts of the one on Redis."""
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from lookalike.jobstore.base import (
     WebhookClaim,
 )
 from lookalike.jobstore.codec import (
+    first_fields,
     outcome_counts,
     planned_counts,
     request_json,
@@ -55,6 +57,7 @@ class MemoryJobStore(MemoryReads):
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(limits, clock)
+        self._claims = itertools.count()
 
     def expire(self, job_id: str) -> None:
         """Let a final job's record expire now, leaving its tombstone."""
@@ -83,7 +86,8 @@ class MemoryJobStore(MemoryReads):
             size = len(request_json(request).encode())
             if len(live) >= self._limits.max_waiting_jobs or sum(live) + size > self._limits.max_waiting_bytes:
                 raise QueueFull
-            job = Job(str(ULID()), kind, request, self._now_ms(), owner=owner)
+            model = str(told) if (told := first_fields(request).get("model")) else None
+            job = Job(str(ULID()), kind, request, self._now_ms(), owner=owner, model=model)
             self._jobs[job.id] = job
             if isinstance(request, SearchRequest):
                 job.total = len(request.queries)
@@ -137,17 +141,21 @@ class MemoryJobStore(MemoryReads):
 
     # --- The workers' side ---
 
-    def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
+    def claim_searches(self, *, limit: int, model: str | None = None) -> Sequence[SearchClaim]:
         claims: list[SearchClaim] = []
         queries = 0
         with self._changed:
-            while self._searches and queries < limit:
-                job = self._jobs[self._searches[0]]
+            waiting = [job_id for job_id in self._searches if self._jobs[job_id].model in {None, model}]
+            # Stable: of those that were created at the same time, the one that was put back first.
+            for job_id in sorted(waiting, key=lambda waits: self._jobs[waits].created_ms):
+                if queries >= limit:
+                    break
+                job = self._jobs[job_id]
                 assert isinstance(job.request, SearchRequest)  # noqa: S101
                 tried = job.work.attempts > 0
                 if claims and (tried or queries + len(job.request.queries) > limit):
                     break
-                self._searches.pop(0)
+                self._searches.remove(job_id)
                 self._start(job)
                 token = self._claim(("search", job.id, 0), job.work, self._limits.search_lease_s)
                 claims.append(SearchClaim(job_id=job.id, token=token, attempts=job.work.attempts, request=job.request))
@@ -178,11 +186,14 @@ class MemoryJobStore(MemoryReads):
                 self._finish(job, JobState.SUCCEEDED)
             return True
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
+    def claim_ingest(self, *, model: str | None = None) -> PlanClaim | ChunkClaim | StepClaim | None:
         with self._changed:
-            if not self._ring:
+            order = (model, None) if next(self._claims) % 2 else (None, model)
+            rings = ([job_id for job_id in self._ring if self._jobs[job_id].model == of] for of in order)
+            ring = next((ring for ring in rings if ring), None)
+            if ring is None:
                 return None
-            job = self._jobs[min(self._ring, key=self._turn)]
+            job = self._jobs[min(ring, key=self._turn)]
             if isinstance(job.request, StepRequest):
                 return self._claim_step(job, job.request)
             assert isinstance(job.request, IngestRequest)  # noqa: S101
@@ -341,6 +352,7 @@ class MemoryJobStore(MemoryReads):
         delay_s: float = 0.0,
         burn_attempt: bool = True,
         waiting_for: WaitingFor | None = None,
+        model: str | None = None,
     ) -> None:
         with self._changed:
             job, work = self._held(claim, _member(claim))
@@ -349,6 +361,8 @@ class MemoryJobStore(MemoryReads):
             work.attempts -= not burn_attempt
             work.token = None
             self._release(_member(claim))
+            if model and job.model != model:
+                self._hand_over(job, model)
             if waiting_for and job.waiting_for is not waiting_for:
                 job.waiting_for = waiting_for
                 self._touch(job)
@@ -358,6 +372,13 @@ class MemoryJobStore(MemoryReads):
                 self._delayed[_member(claim)] = self._clock() + delay_s
             else:
                 self._put_back(_member(claim))
+
+    def _hand_over(self, job: Job, model: str) -> None:
+        stood = self._ring.pop(job.id, None) is not None
+        job.model, job.passed = model, None
+        if stood:
+            self._take_turn(job)
+        self._touch(job)
 
     def fail(self, claim: Claim, error: JobError) -> bool:
         with self._changed:
@@ -401,13 +422,14 @@ class MemoryJobStore(MemoryReads):
 
     # --- Everybody's side ---
 
-    def sweep(self) -> Swept:
+    def sweep(self, *, model: str | None = None) -> Swept:
         with self._changed:
             lapsed = self._return_due(self._leases)
             self._return_due(self._delayed)
-            ring = [self._jobs[job_id] for job_id in self._ring]
+            ring = [self._jobs[job_id] for job_id in self._ring if self._jobs[job_id].model in {None, model}]
+            searches = sum(self._jobs[job_id].model in {None, model} for job_id in self._searches)
             waiting = sum(len(job.waiting) + (job.plan == "waiting") for job in ring)
-            return Swept(lapsed=lapsed, waiting={Lane.INGEST: waiting, Lane.SEARCH: len(self._searches)})
+            return Swept(lapsed=lapsed, waiting={Lane.INGEST: waiting, Lane.SEARCH: searches})
 
     def _return_due(self, times: dict[Member, float]) -> int:
         now = self._clock()

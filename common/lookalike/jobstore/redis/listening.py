@@ -1,4 +1,4 @@
-"""One subscription per process, shared by all of its threads that wait for jobs.
+"""One subscription per process, shared by all of its threads, and all without a thread, that wait for jobs.
 
 A message may be lost: its connection breaks, or is dead without anybody having said so. So whoever waits looks at the
 job by itself after a while, and everybody is woken to do so whenever the subscription begins anew.
@@ -7,7 +7,7 @@ job by itself after a while, and everybody is woken to do so whenever the subscr
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -22,14 +22,14 @@ _LINGER_S: Final = 30.0  # Without anybody waiting; then the thread ends, and th
 
 
 class Listener:
-    """Wakes threads when a channel they listen to has a message. Thread-safe; connects when it is first needed."""
+    """Wakes who listens to a channel that has a message. Thread-safe; connects when it is first needed."""
 
     def __init__(self, client: "redis.Redis", *patterns: str) -> None:
         """Subscribe to channels of these patterns."""
         self._client: Any = client  # redis-py publishes no type for its subscriptions.
         self._patterns = patterns
         self._lock = threading.Lock()
-        self._listening: dict[str, set[threading.Event]] = {}
+        self._listening: dict[str, set[Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
         self._used_s = 0.0
 
@@ -37,19 +37,32 @@ class Listener:
     def listen(self, channel: str) -> Iterator[threading.Event]:
         """Give an event that is set whenever there is, or may have been, a message; the caller clears it."""
         event = threading.Event()
-        with self._lock:
-            self._listening.setdefault(channel, set()).add(event)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
-                self._thread.start()
+        leave = self.heed(channel, event.set)
         try:
             yield event
         finally:
+            leave()
+
+    def heed(self, channel: str, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have `wake` called whenever there is, or may have been, a message; returns what ends that, once or more.
+
+        It is called in the subscription's thread, may be called just after the end, and must neither wait nor raise.
+        """
+        with self._lock:
+            self._listening.setdefault(channel, set()).add(wake)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+                self._thread.start()
+
+        def leave() -> None:
             with self._lock:
                 self._used_s = time.monotonic()
-                self._listening[channel].discard(event)
-                if not self._listening[channel]:
-                    del self._listening[channel]
+                listening = self._listening.get(channel, set())
+                listening.discard(wake)
+                if not listening:
+                    self._listening.pop(channel, None)
+
+        return leave
 
     def _run(self) -> None:
         while True:
@@ -86,16 +99,17 @@ class Listener:
         match message["type"]:
             case "pmessage":
                 with self._lock:
-                    for event in self._listening.get(message["channel"], ()):
-                        event.set()
+                    waking = list(self._listening.get(message["channel"], ()))
+                for wake in waking:
+                    wake()
             case "psubscribe":  # Also where redis-py has connected again: what was said before went unheard.
                 self._wake_all()
 
     def _wake_all(self) -> None:
         with self._lock:
-            for events in self._listening.values():
-                for event in events:
-                    event.set()
+            waking = [wake for listening in self._listening.values() for wake in listening]
+        for wake in waking:
+            wake()
 
     def _ends(self, *, linger_s: float) -> bool:
         with self._lock:

@@ -7,8 +7,16 @@ from typing import Final, cast
 import redis
 
 from lookalike.errors import JobExpired, JobNotFound
-from lookalike.jobstore.base import Limits
-from lookalike.jobstore.codec import cursor_position, job_cursor, placed, record_of, summary_of, uploads_in
+from lookalike.jobstore.base import Lane, Limits
+from lookalike.jobstore.codec import (
+    cursor_position,
+    job_cursor,
+    placed,
+    record_of,
+    summary_of,
+    uploads_in,
+    without_workers,
+)
 from lookalike.jobstore.redis.connection import PREFIX, RedisConnection, reachable
 from lookalike.jobstore.redis.listening import Listener
 from lookalike.records import Failure, FailurePage, JobKind, JobPage, JobRecord, JobState, WorkerInfo
@@ -42,17 +50,23 @@ class RedisReads(RedisConnection):
         if not fields:
             raise JobExpired if tombstone else JobNotFound
         record = record_of(job_id, fields, samples)
+        if record.model is not None and not record.state.final:
+            record = without_workers(record, self.workers())
         return placed(record, self._position(record)) if record.state is JobState.QUEUED else record
 
     def _position(self, record: JobRecord) -> int | None:
         with reachable():
             if record.kind is JobKind.SEARCH:
-                return cast("int | None", self._redis.lpos(f"{PREFIX}search", record.id, maxlen=_POSITION_STEP))
-            return cast("int | None", self._redis.zrank(f"{PREFIX}ring", record.id))
+                line = _line("search", record.model)
+                return cast("int | None", self._redis.lpos(line, record.id, maxlen=_POSITION_STEP))
+            return cast("int | None", self._redis.zrank(_line("ring", record.model), record.id))
 
     def wait(self, job_id: str, *, timeout_s: float, stopped: Callable[[], bool] = lambda: False) -> JobRecord:
         # A channel of its own: the many changes of a long job would wake its waiters in vain.
         return self._until(lambda state, _: state.final, job_id, "final", timeout_s, stopped)
+
+    def heed(self, job_id: str, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._listener.heed(f"{PREFIX}final:{job_id}", wake)
 
     def watch(self, job_id: str, *, after: int, timeout_s: float) -> JobRecord:
         return self._until(
@@ -180,8 +194,17 @@ class RedisReads(RedisConnection):
                 return
             first += _LEDGER_STEP
 
+    def others_waiting(self, lane: Lane, *, model: str) -> Sequence[str]:
+        with reachable():
+            return sorted(cast("set[str]", self._redis.smembers(f"{PREFIX}models:{lane}")) - {model})
+
     def workers(self) -> Sequence[WorkerInfo]:
         with reachable():
             names = sorted(cast("set[str]", self._redis.smembers(f"{PREFIX}workers")))
             signs = self._redis.mget([f"{PREFIX}worker:{name}" for name in names]) if names else []
         return [WorkerInfo.model_validate_json(sign) for sign in signs if sign]
+
+
+def _line(name: str, model: str | None) -> str:
+    """Where jobs wait for the workers of a model, or for all."""
+    return f"{PREFIX}{name}:{model}" if model else f"{PREFIX}{name}"

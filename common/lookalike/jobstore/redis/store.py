@@ -1,5 +1,6 @@
 """What changes jobs: submits, claims and what comes of them, deliveries, sweeps, and the workers' signs of life."""
 
+import itertools
 import json
 import secrets
 import threading
@@ -66,6 +67,7 @@ class RedisJobStore(RedisReads):
         # Requests never change, so that a worker need not be sent one again with each of its chunks.
         self._requests: OrderedDict[str, IngestRequest] = OrderedDict()
         self._requests_lock = threading.Lock()
+        self._claims = itertools.count()
         self._name = secrets.token_hex(8)  # Tells the planner that has a listing open from the others.
 
     # --- The front end's side ---
@@ -101,7 +103,7 @@ class RedisJobStore(RedisReads):
 
     # --- The workers' side ---
 
-    def claim_searches(self, *, limit: int) -> Sequence[SearchClaim]:
+    def claim_searches(self, *, limit: int, model: str | None = None) -> Sequence[SearchClaim]:
         token = secrets.token_hex(8)
         return [
             SearchClaim(
@@ -110,7 +112,7 @@ class RedisJobStore(RedisReads):
                 attempts=attempts,
                 request=SearchRequest.model_validate_json(request),
             )
-            for job_id, attempts, request in self._run("claim_searches", limit, token)
+            for job_id, attempts, request in self._run("claim_searches", limit, token, model or "")
         ]
 
     def finish_search(self, claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
@@ -121,11 +123,12 @@ class RedisJobStore(RedisReads):
             failed = sum(query["error"] is not None for query in outcome["queries"])
         return bool(self._run("finish_search", claim.job_id, claim.token, field, value, failed))
 
-    def claim_ingest(self) -> PlanClaim | ChunkClaim | StepClaim | None:
+    def claim_ingest(self, *, model: str | None = None) -> PlanClaim | ChunkClaim | StepClaim | None:
         token = secrets.token_hex(8)
+        own_first = next(self._claims) % 2
         with self._requests_lock:
             known = dict(self._requests)
-        answer = self._run("claim_ingest", token, self._name, *known)
+        answer = self._run("claim_ingest", token, self._name, model or "", own_first, *known)
         if answer is None:
             return None
         what, job_id, attempts, request, *rest = answer
@@ -187,9 +190,10 @@ class RedisJobStore(RedisReads):
         delay_s: float = 0.0,
         burn_attempt: bool = True,
         waiting_for: WaitingFor | None = None,
+        model: str | None = None,
     ) -> None:
         what, number = _what(claim)
-        terms = int(delay_s * 1000), int(burn_attempt), waiting_for or ""
+        terms = int(delay_s * 1000), int(burn_attempt), waiting_for or "", model or ""
         self._run("give_back", what, claim.job_id, number, claim.token, *terms)
 
     def fail(self, claim: Claim, error: JobError) -> bool:
@@ -210,8 +214,8 @@ class RedisJobStore(RedisReads):
 
     # --- Everybody's side ---
 
-    def sweep(self) -> Swept:
-        lapsed, ingests, searches = self._run("sweep")
+    def sweep(self, *, model: str | None = None) -> Swept:
+        lapsed, ingests, searches = self._run("sweep", model or "")
         return Swept(lapsed=lapsed, waiting={Lane.INGEST: ingests, Lane.SEARCH: searches})
 
     def announce(self, worker: WorkerInfo) -> None:

@@ -1,80 +1,73 @@
 // The lightbox: one hit in full, with what is stored of it, its neighbours an arrow key away.
 
 import { call, show } from "./api.js";
-import { attempt, bytes, count, el } from "./dom.js";
-import { distanceText } from "./grid.js";
-import { searchLike } from "./search.js";
+import { attempt, button, bytes, count, dialog, el, facts } from "./dom.js";
+import { likeness } from "./grid.js";
 
-/** Open the hit at a place of a list. */
-export function openLightbox(hits, at, result, context) {
+/** Open the hit at a place of a list. `actions` are `search(hit)`, and perhaps `more(hit)` and `less(hit)`. */
+export function openLightbox(hits, at, result, actions, context) {
   const body = el("div", { className: "lightbox-body" });
-  const dialog = el(
-    "dialog",
-    {
-      className: "lightbox",
-      "aria-label": "Image",
-      onclose: () => dialog.remove(),
-      onclick: (event) => event.target === dialog && dialog.close(),
-      onkeydown: (event) => {
-        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        if (step && hits[at + step]) turn(at + step);
-      },
-    },
-    body,
-  );
+  const shown = dialog({ className: "lightbox", "aria-label": "Image" }, () => [body]);
   const turn = (to) => {
     at = to;
-    body.replaceChildren(...page(hits, at, result, context, dialog, turn));
+    body.replaceChildren(...page(hits, at, result, actions, context, shown, turn));
     body.querySelector(".next:enabled, .previous:enabled, .close").focus();
   };
-  context.signal.addEventListener("abort", () => dialog.close());
-  document.body.append(dialog);
-  dialog.showModal();
+  shown.addEventListener("click", (event) => event.target === shown && shown.close());
+  shown.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step && hits[at + step]) turn(at + step);
+  });
+  context.signal.addEventListener("abort", () => shown.close());
   turn(at);
 }
 
-function page(hits, at, result, context, dialog, turn) {
+function page(hits, at, result, actions, context, shown, turn) {
   const hit = hits[at];
   const image = el("img", { alt: hit.name || hit.uri, className: "full" });
-  const facts = el("dl", { className: "facts" });
-  const query = `?collection=${encodeURIComponent(result.collection)}`;
-  describe(facts, hit, result);
+  const list = el("div", {}, describe(hit, result));
+  const original = el("a", { className: "button", target: "_blank", rel: "noopener", hidden: true }, "Open the file");
+  show(image, hit.thumbnail_url); // At hand; the file itself takes its place.
   attempt(async () => {
-    const stored = await call(`/v1/images/${hit.id}${query}`, { signal: context.signal });
-    describe(facts, hit, result, stored);
+    const stored = await call(`/v1/images/${hit.id}?collection=${encodeURIComponent(result.collection)}`, { signal: context.signal });
+    list.replaceChildren(describe(hit, result, stored));
+    original.href = stored.content_url;
+    original.hidden = context.info.api_key_required; // A link carries no key.
     image.addEventListener("error", () => show(image, hit.thumbnail_url), { once: true });
-    await show(image, stored.content_url);
+    show(image, stored.content_url);
   });
   const arrow = (name, step, sign) =>
-    el("button", { type: "button", className: name, "aria-label": name, disabled: !hits[at + step], onclick: () => turn(at + step) }, sign);
+    button(sign, () => turn(at + step), { className: name, "aria-label": name, disabled: !hits[at + step] });
+  const act = (name, label, className = "") =>
+    actions[name] &&
+    button(label, () => {
+      shown.close();
+      actions[name](hit);
+    }, { className });
   return [
     el("figure", {}, arrow("previous", -1, "‹"), image, arrow("next", 1, "›")),
     el(
       "aside",
       {},
-      el("button", { type: "button", className: "close", "aria-label": "Close", onclick: () => dialog.close() }, "×"),
+      button("×", () => shown.close(), { className: "close", "aria-label": "Close" }),
       el("h2", {}, hit.name || "Image"),
-      facts,
-      el(
-        "button",
-        { type: "button", className: "primary", onclick: () => { dialog.close(); searchLike(context, hit.id); } },
-        "More like this",
-      ),
+      el("div", { className: "actions" }, act("search", "Search with this", "primary"), act("more", "More like this"), act("less", "Not like this"), original),
+      list,
     ),
   ];
 }
 
-function describe(list, hit, result, stored) {
-  const facts = {
-    Place: `${hit.rank}`,
-    Distance: distanceText(hit, result),
-    Address: hit.uri,
-    Pixels: `${count(hit.width)} × ${count(hit.height)}`,
-    ...(stored ? { Size: bytes(stored.size) } : {}),
-    ...(hit.duplicate_of ? { "Same content as": hit.duplicate_of } : {}),
-    ...hit.metadata,
-  };
-  list.replaceChildren(
-    ...Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, String(value))]),
+function describe(hit, result, stored) {
+  return facts(
+    Object.entries({
+      Place: `${hit.rank}`,
+      Distance: likeness(hit, result),
+      ...(hit.percentile === undefined || hit.percentile === null ? {} : { "Closer than": `${hit.percentile} % of random pairs` }),
+      Pixels: `${count(hit.width)} × ${count(hit.height)}`,
+      ...(stored ? { Size: bytes(stored.size) } : {}),
+      Address: hit.uri,
+      ...(hit.duplicate_of ? { "Same content as": hit.duplicate_of } : {}),
+      ...hit.metadata,
+    }).map(([name, value]) => [name, String(value)]),
   );
 }

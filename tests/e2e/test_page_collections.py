@@ -1,0 +1,113 @@
+"""Collections on the page: what is in them, and what can be found out and done about them."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from bad_files import jpeg
+from chromium import show
+from stack import Stack
+
+
+def test_a_collection_is_made_and_deleted_by_its_name(page: Page, stack: Stack) -> None:
+    show(page, "collections")
+    page.get_by_role("textbox", name="New collection").fill("pagemade")
+    page.get_by_role("button", name="Create").click()
+    card = page.get_by_role("article", name="pagemade")
+    expect(card).to_contain_text("COSINE")
+    card.get_by_role("button", name="Delete").click()
+    page.get_by_label("Type its name to delete it").fill("pagemade")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(card).to_have_count(0)
+    assert stack.http.get("/v1/collections/pagemade").status_code == 404
+
+
+def open_tool(page: Page, collection: str, button: str) -> str:
+    """Start a job from a collection's view; gives its id."""
+    show(page, f"collections/{collection}", collection)
+    page.get_by_role("button", name=button).click()
+    page.wait_for_url(re.compile("#/(maps|evaluations|duplicates|jobs)/."))
+    return page.url.rsplit("/", 1)[1]
+
+
+def test_a_map_shows_a_picture_under_the_pointer_and_lists_all_points(
+    page: Page, collection: str, gallery: list[Path], photograph: Callable[[str], None]
+) -> None:
+    open_tool(page, collection, "Draw the map")
+    canvas = page.locator(".map canvas")
+    expect(canvas).to_be_visible()
+    expect(page.locator(".lead")).to_contain_text(f"{len(gallery)} images")
+    box = canvas.bounding_box()
+    assert box is not None
+    for step in range(40):
+        page.mouse.move(box["x"] + box["width"] * (step + 0.5) / 40, box["y"] + box["height"] / 2)
+        if page.locator(".tip").is_visible():
+            break
+    expect(page.locator(".tip")).to_have_js_property("complete", value=True)
+    photograph("map")
+    page.get_by_text("All points as a list").click()
+    expect(page.locator(".starter")).to_have_count(len(gallery))
+    page.locator(".starter").first.click()
+    expect(page.locator(".hit").first).to_have_attribute("aria-label", re.compile("^1. .*COSINE 1"))
+
+
+def test_recall_is_measured_and_shown_as_a_table(
+    page: Page, collection: str, photograph: Callable[[str], None]
+) -> None:
+    open_tool(page, collection, "Measure recall")
+    first = page.get_by_role("region", name="Recall").locator("tbody tr").first
+    expect(first).to_contain_text("1.000")
+    photograph("recall")
+
+
+def test_an_export_leaves_files_to_fetch(page: Page, collection: str) -> None:
+    open_tool(page, collection, "Export")
+    expect(page.locator(".state")).to_have_text("succeeded")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name=re.compile("parquet$")).first.click()
+    assert saved.value.path().read_bytes().startswith(b"PAR1")
+
+
+def test_duplicates_stand_side_by_side_and_the_others_are_deleted_after_a_question(
+    page: Page, stack: Stack, photograph: Callable[[str], None]
+) -> None:
+    folder = stack.root / "twins"
+    folder.mkdir()
+    for name in ("one", "two", "three"):
+        (folder / f"{name}.jpg").write_bytes(jpeg((222, 333)))
+    job = stack.finished(stack.ingest("twins", collection="twins"))
+    assert job["state"] == "succeeded", job
+    open_tool(page, "twins", "Find duplicates")
+    expect(page.locator(".twin")).to_have_count(3)
+    expect(page.locator(".twin.kept")).to_have_count(1)
+    photograph("duplicates")
+    page.get_by_role("button", name="Delete the other 2").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator(".twin")).to_have_count(0)
+    assert stack.http.get("/v1/collections/twins").json()["count"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_bars_anybody_from_using_it(page: Page, stack: Stack, collection: str, scheme: str) -> None:
+    """No violation of WCAG AA or of good practice that axe finds, on a phone's width as well."""
+    page.emulate_media(color_scheme=scheme)
+    image = stack.http.post("/v1/maps", json={"collection": collection, "limit": 20}).json()["id"]
+    stack.finished(image)
+    point = json.loads(stack.http.get(f"/v1/jobs/{image}/files/map.json").text)["points"][0]["id"]
+    query = {"collection": collection, "queries": [{"image_id": point}], "limit": 30, "wait": 20}
+    found = stack.http.post("/v1/searches", json=query).json()["id"]
+    jobs = [f"search/{found}", f"maps/{image}", f"jobs/{image}", f"collections/{collection}"]
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 860})
+        for view in ["search", "ingest", "jobs", "collections", *jobs]:
+            show(page, view, collection)
+            expect(page.locator("h1").first).to_be_attached()
+            page.wait_for_load_state("networkidle")
+            report = Axe().run(page)
+            assert report.violations_count == 0, (view, report.generate_report())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} scrolls sideways"
