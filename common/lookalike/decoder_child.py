@@ -117,7 +117,7 @@ class Decoder:
         self._pixels = self._shared[slot * PIXEL_BYTES : (slot + 1) * PIXEL_BYTES]
 
     def answer(self, request: dict[str, Any]) -> Reply:
-        """Read the image `uri` and do `task` with it: `decode`, `alter`, `probe` or `thumbnail`. Raises `ImageError`."""
+        """Read the image `uri` and `decode`, `alter`, `probe` or `thumbnail` it. Raises `ImageError`."""
         began_s = time.monotonic()
         with self._sources.open(request["uri"]) as file:
             data = file.read(max_bytes=self._max_file_bytes)

@@ -1,9 +1,9 @@
 """Collections on the page: what is in them, and what can be found out and done about them."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -78,8 +78,9 @@ def test_duplicates_stand_side_by_side_and_the_others_are_deleted_after_a_questi
 ) -> None:
     folder = stack.root / "twins"
     folder.mkdir()
+    content = jpeg((222, 333))
     for name in ("one", "two", "three"):
-        (folder / f"{name}.jpg").write_bytes(jpeg((222, 333)))
+        (folder / f"{name}.jpg").write_bytes(content)
     job = stack.finished(stack.ingest("twins", collection="twins"))
     assert job["state"] == "succeeded", job
     open_tool(page, "twins", "Find duplicates")
@@ -92,22 +93,40 @@ def test_duplicates_stand_side_by_side_and_the_others_are_deleted_after_a_questi
     assert stack.http.get("/v1/collections/twins").json()["count"] == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_bars_anybody_from_using_it(page: Page, stack: Stack, collection: str, scheme: str) -> None:
+@pytest.fixture(scope="module")
+def everywhere(stack: Stack, collection: str) -> list[str]:
+    """The address of each view, those of jobs' results included."""
+
+    def done(path: str, **wanted: Any) -> str:
+        return stack.finished(stack.http.post(path, json={"collection": collection, **wanted}).json()["id"])["id"]
+
+    chart = done("/v1/maps", limit=20)
+    point = stack.http.get(f"/v1/jobs/{chart}/files/map.json").json()["points"][0]["id"]
+    return [
+        "search",
+        "ingest",
+        "jobs",
+        "collections",
+        f"collections/{collection}",
+        f"search/{done('/v1/searches', queries=[{'image_id': point}], limit=30)}",
+        f"jobs/{chart}",
+        f"maps/{chart}",
+        f"evaluations/{done('/v1/evaluations', type='recall', sample=10)}",
+        f"duplicates/{done('/v1/duplicates', level='near', min_score=0.9)}",
+    ]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_nothing_bars_anybody_from_using_it(
+    page: Page, collection: str, everywhere: list[str], scheme: str, width: int
+) -> None:
     """No violation of WCAG AA or of good practice that axe finds, on a phone's width as well."""
     page.emulate_media(color_scheme=scheme)
-    image = stack.http.post("/v1/maps", json={"collection": collection, "limit": 20}).json()["id"]
-    stack.finished(image)
-    point = json.loads(stack.http.get(f"/v1/jobs/{image}/files/map.json").text)["points"][0]["id"]
-    query = {"collection": collection, "queries": [{"image_id": point}], "limit": 30, "wait": 20}
-    found = stack.http.post("/v1/searches", json=query).json()["id"]
-    jobs = [f"search/{found}", f"maps/{image}", f"jobs/{image}", f"collections/{collection}"]
-    for width in (390, 1280):
-        page.set_viewport_size({"width": width, "height": 860})
-        for view in ["search", "ingest", "jobs", "collections", *jobs]:
-            show(page, view, collection)
-            expect(page.locator("h1").first).to_be_attached()
-            page.wait_for_load_state("networkidle")
-            report = Axe().run(page)
-            assert report.violations_count == 0, (view, report.generate_report())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} scrolls sideways"
+    page.set_viewport_size({"width": width, "height": 860})
+    for view in everywhere:
+        show(page, view, collection)
+        expect(page.locator("h1").first).to_be_attached()
+        page.wait_for_load_state("networkidle")
+        report = Axe().run(page)
+        assert report.violations_count == 0, (view, report.generate_report())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} scrolls sideways"

@@ -36,7 +36,11 @@ def test_files_of_this_machine_are_uploaded_and_ingested(
 def test_uploads_go_on_while_another_view_is_shown(page: Page, tmp_path: Path) -> None:
     (tmp_path / "kept.jpg").write_bytes(jpeg((123, 321)))
     held: list[Route] = []
-    page.route(re.compile("/v1/uploads/"), lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(re.compile("/v1/uploads/"), hold)
     show(page, "ingest")
     with page.expect_request(re.compile("/v1/uploads/")):
         page.set_input_files("#files", [tmp_path / "kept.jpg"])

@@ -141,7 +141,11 @@ QUERY = {"image_id": "0" * 32}
             {"queries": [{"vector": [0.5] * 32_769}]},
             "`queries.0.vector` has too many entries; 32768 at most",
         ),
-        ("searches", {"queries": [{}]}, "`queries.0`: a query names exactly one of: path, url, image_id, vector, upload, positive"),
+        (
+            "searches",
+            {"queries": [{}]},
+            "`queries.0`: a query names exactly one of: path, url, image_id, vector, upload, positive",
+        ),
         ("searches", {"queries": [QUERY], "limit": "many"}, "`limit` must be a whole number"),
         (
             "searches",

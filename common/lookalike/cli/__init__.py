@@ -50,7 +50,9 @@ def main(ctx: click.Context) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (up, down, status, doctor, demo, ingest, search, duplicates, jobs, collections, images, evaluate, collect_garbage):
+for command in (up, down, status, doctor, demo, collect_garbage):
+    main.add_command(command)
+for command in (ingest, search, duplicates, evaluate, jobs, collections, images):
     main.add_command(command)
 for command in (*models.COMMANDS, reindex_collection, map_collection):
     collections.add_command(command)

@@ -30,7 +30,13 @@ _COLUMNS = ("cluster", "keep", "distance", "width", "height", "size", "id", "uri
 @click.option("--max-bits", type=click.IntRange(0, 12), help="Of picture: how many of 64 bits may differ.")
 @click.option("--min-score", type=float, help="Of near: the lowest score that counts.")
 @click.option("--max-distance", type=float, help="Of near: the farthest distance that counts.")
-@click.option("--keep", type=click.Choice(("largest", "oldest", "newest", "first")), default="largest")
+@click.option(
+    "--keep",
+    type=click.Choice(("largest", "oldest", "newest", "first")),
+    default="largest",
+    show_default=True,
+    help="Which of a cluster to suggest for keeping; `first` goes by address.",
+)
 @click.option("--delete", is_flag=True, help="Take all but the keepers out of the collection; files stay.")
 @click.option("--dry-run", is_flag=True, help="Only say how many would be deleted.")
 @click.option("-n", "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Clusters to print.")

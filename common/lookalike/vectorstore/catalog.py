@@ -50,7 +50,8 @@ class Catalog:
     def write(self, record: Collection) -> None:
         """Add or replace a collection's record. The caller holds the catalog's lock."""
         self._connection.create(CATALOG, _schema, INDEX, consistency="Strong", timeout_s=self._timeout_s)
-        row = {"name": record.name, "record": record.model_dump_json(exclude={"count", "index_chosen"}), "vector": [0.0, 0.0]}
+        text = record.model_dump_json(exclude={"count", "index_chosen"})
+        row = {"name": record.name, "record": text, "vector": [0.0, 0.0]}
         self._connection.call("upsert", CATALOG, [row], timeout_s=self._timeout_s)
         self.forget(record.name)
 

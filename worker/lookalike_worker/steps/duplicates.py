@@ -3,7 +3,8 @@
     scan -> pairs (by picture: look-ups; by vector: pages of searches) -> merge -> write -> delete -> sheet
 
 Each phase is done in steps. A step leaves arrays for the next in the job's state and little in its checkpoint, so
-that one that is done twice leaves the same. A worker holds 96 bytes for each image, and a page of what it reads.
+that one that is done twice leaves the same. A worker holds some hundred bytes for each image, and a page of what it
+reads.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -48,7 +48,8 @@ function card(cluster, collection, drop) {
     picture.addEventListener("error", () => picture.replaceWith(el("span", { className: "gone" }, "not there any more")), { once: true });
     show(picture, `/v1/images/${image.id}/thumbnail?collection=${collection}`);
     const isKept = image.id === cluster.keep;
-    const size = [image.width && `${count(image.width)} × ${count(image.height)}`, image.size && bytes(image.size)].filter(Boolean).join(", ");
+    const far = isKept || image.distance === null || image.distance === undefined ? null : `distance ${Number(image.distance.toFixed(4))}`;
+    const size = [image.width && `${count(image.width)} × ${count(image.height)}`, image.size && bytes(image.size), far].filter(Boolean).join(", ");
     return el(
       "figure",
       { className: isKept ? "twin kept" : "twin" },
