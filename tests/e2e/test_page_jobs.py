@@ -17,6 +17,7 @@ def test_files_of_this_machine_are_uploaded_and_ingested(
     (tmp_path / "good.jpg").write_bytes(jpeg((320, 240)))
     (tmp_path / "bad.jpg").write_text("no picture")
     show(page, "ingest")
+    expect(page.locator("h1")).to_have_text("Ingest")
     photograph("ingest")
     page.set_input_files("#files", [tmp_path / "good.jpg", tmp_path / "bad.jpg"])
     page.wait_for_url(re.compile("#/jobs/."))

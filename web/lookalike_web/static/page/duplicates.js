@@ -57,7 +57,7 @@ function card(cluster, collection, drop) {
       el("figcaption", {}, isKept ? el("strong", {}, "Keep ") : null, el("span", { title: image.uri }, image.name || image.uri), el("br"), el("span", { className: "hint" }, size)),
     );
   });
-  const place = el("section", { className: "card cluster", "aria-label": `${cluster.images.length} images` }, el("div", { className: "twins" }, pictures));
+  const place = el("section", { className: "card cluster", "aria-label": `${cluster.images.length} images` }, el("div", { className: "twins", tabIndex: 0, role: "group", "aria-label": "Images of this group" }, pictures));
   place.append(el("div", { className: "actions" }, button(`Delete the other ${others === 1 ? "one" : count(others)}`, () => confirmed([cluster], collection, () => drop(cluster, place)))));
   return place;
 }

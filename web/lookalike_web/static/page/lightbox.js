@@ -62,7 +62,7 @@ function describe(hit, result, stored) {
     Object.entries({
       Place: `${hit.rank}`,
       Distance: likeness(hit, result),
-      ...(hit.percentile === undefined || hit.percentile === null ? {} : { "Closer than": `${hit.percentile} % of random pairs` }),
+      ...(hit.percentile === undefined || hit.percentile === null ? {} : { "Closer than": `${Number(hit.percentile.toFixed(2))} % of random pairs` }),
       Pixels: `${count(hit.width)} × ${count(hit.height)}`,
       ...(stored ? { Size: bytes(stored.size) } : {}),
       Address: hit.uri,
