@@ -147,3 +147,20 @@ def test_a_picture_that_is_gone_leaves_its_place_on_the_sheet_blank(stored: Cont
     assert work_off(stored, job_id).state is JobState.SUCCEEDED
     with Image.open(io.BytesIO(b"".join(stored.artifacts.read(job_id, "sheet.png")))) as sheet:
         assert sheet.width > 1_000
+
+
+def test_copies_whose_keeper_went_before_them_stay(stored: Context) -> None:
+    job_id = find(stored, level="content", delete=True)
+    lane = IngestLane(stored, lambda: False)
+    while (claim := stored.jobs.claim_ingest()) and isinstance(claim, StepClaim):
+        is_next = bool((claim.checkpoint or {}).get("page"))
+        stored.jobs.give_back(claim, burn_attempt=False)
+        if is_next:
+            break
+        lane.ring()
+    (cluster,) = clusters(stored, job_id)
+    stored.vectors.delete(NAME, [cluster["keep"]])
+    record = work_off(stored, job_id)
+    assert (record.state, (record.result or {})["deleted"]) == (JobState.SUCCEEDED, 0)
+    assert stored.vectors.count(NAME) == 6
+    lane.close()

@@ -101,3 +101,16 @@ def test_a_step_that_comes_up_among_chunks_is_done_after_them_and_nothing_is_los
     assert work_off(stored, ingest).state is JobState.SUCCEEDED
     assert work_off(stored, deletion_id).state is JobState.SUCCEEDED
     assert stored.vectors.count("steps") == 8
+
+
+def test_what_matches_no_more_when_its_page_is_deleted_stays(stored: Context) -> None:
+    job_id = delete(stored)
+    lane = IngestLane(stored, lambda: False)
+    lane.ring()
+    page = stored.vectors.matching("steps", "album == 'spring'", after=None, limit=2)
+    stored.vectors.patch_metadata("steps", page[0].id, {"album": "kept"})
+    record = work_off(stored, job_id)
+    assert (record.state, (record.result or {})["deleted"]) == (JobState.SUCCEEDED, 4)
+    left = stored.vectors.matching("steps", None, after=None, limit=10)
+    assert sorted(image.metadata["album"] for image in left) == ["autumn", "autumn", "kept"]
+    lane.close()

@@ -116,3 +116,14 @@ def test_a_background_fits_into_a_collections_record() -> None:
     background = background_of(normal_vectors(1_000, seed=8), Metric.IP, rows=1_000_000)
     assert len(background.model_dump_json()) < 1_500, "of 8,192 bytes that a record may have"
     assert background.measured_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("scale", [1e-25, 1e20])
+def test_vectors_that_are_like_nothing_leave_the_background_readable(metric: Metric, scale: float) -> None:
+    vectors = normal_vectors(200, seed=9)
+    vectors[:3] *= scale
+    background = measure(vectors, list(map(str, range(200))), metric, rows=1_000_000, fingerprint=FINGERPRINT)
+    assert background
+    assert background.sampled == 197
+    assert Background.model_validate_json(background.model_dump_json()) == background

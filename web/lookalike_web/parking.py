@@ -41,7 +41,7 @@ class ParkingWorker(PatientWorker):
         try:
             return super().handle(conn)
         except Parked as parked:
-            return conn.parked_request, parked
+            return conn.parked_request, parked.alone()
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Pass a request to the app, which may park it."""
@@ -115,7 +115,7 @@ class ParkingWorker(PatientWorker):
         try:
             return self._keepalive_after(conn, self.handle_request(stay.request, conn))
         except Parked as parked:
-            return stay.request, parked
+            return stay.request, parked.alone()
         except OSError as error:
             self.log.debug("a client was gone before its answer: %s", error)
         except Exception as error:  # noqa: BLE001 - as gunicorn does: whatever it is, its client is told

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from threading import BoundedSemaphore
-from typing import Final, cast
+from typing import Final, Self, cast
 
 from flask import Response, current_app, g, request
 
@@ -45,6 +45,11 @@ class Parked(BaseException):
         self._lock = threading.Lock()
         self._woken = False
         self._on_wake: Callable[[], None] | None = None
+
+    def alone(self) -> Self:
+        """Return it without the stack it came up, whose frames hold the request's body and all that was made of it."""
+        self.__context__ = self.__cause__ = None
+        return self.with_traceback(None)
 
     def wake(self) -> None:
         """Have the request looked at, now or as soon as somebody asks for it. Of any number of calls, one counts."""
@@ -110,7 +115,11 @@ class WaitGate:
     def _park(self, parked: Parked) -> Response:
         """Raise `Parked`, unless there is an answer already."""
         parked.leave = self._jobs.heed(parked.job_id, parked.wake)
-        record = self._jobs.get(parked.job_id)  # What changes after this is heard.
+        try:
+            record = self._jobs.get(parked.job_id)  # What changes after this is heard.
+        except BaseException:
+            parked.leave()
+            raise
         if record.state.final or self.stopping() or time.monotonic() >= parked.until_s:
             parked.leave()
             return parked.answer(record)

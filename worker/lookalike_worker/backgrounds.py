@@ -31,6 +31,7 @@ _TAIL_MATCHES: Final = 5
 _TAIL_SPAN: Final = 100.0  #: It is fitted to the pairs within so many times its share.
 _TAIL_POINTS: Final = 16
 _FARTHEST_Z: Final = 7.0  #: One pair in 10^12: up to there a tail has to go on.
+_LENGTHS: Final = (1e-15, 1e15)  #: Of vectors.
 _BLOCK_ROWS: Final = 500  #: Compared with all at a time.
 _NORMAL: Final = NormalDist()
 
@@ -50,6 +51,8 @@ def refresh_background(context: Context, name: str) -> None:
             context.vectors.keep_background(name, background)
     except LookalikeError as error:
         log.warning("the background of collection %s is measured next time: %s", name, error)
+    except Exception:  # What was just stored is not to suffer for what is said about it.
+        log.exception("the background of collection %s could not be measured", name)
 
 
 def is_due(collection: Collection, rows: int) -> bool:
@@ -90,6 +93,10 @@ def measure(
 
     `contents` says which of them are of the same bytes: those are no random pairs.
     """
+    # Milvus squares and adds in float32, where the length of some is nothing or infinite: they are like nothing.
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    usable = (lengths > _LENGTHS[0]) & (lengths < _LENGTHS[1])
+    vectors, contents = vectors[usable], [content for content, good in zip(contents, usable, strict=True) if good]
     nearness = _pairs(vectors, contents, metric)
     if len(vectors) < FEWEST_ROWS or len(nearness) < FEWEST_ROWS * (FEWEST_ROWS - 1) // 4:
         return None
@@ -99,6 +106,8 @@ def measure(
     levels = _quantiles(nearness, shares)
     slope, bend = _tail(nearness, last)
     signs = -1.0 if metric is Metric.L2 else 1.0
+    if not np.isfinite([*levels, slope, bend]).all():
+        return None
     return Background(
         metric=metric,
         fingerprint=fingerprint,

@@ -17,7 +17,7 @@ from lookalike.errors import (
     SourceUnavailable,
     VectorStoreUnavailable,
 )
-from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt, StepClaim
+from lookalike.jobstore import ChunkClaim, Lane, PlanClaim, Receipt, Renewal, StepClaim
 from lookalike.records import JobError, JobKind, WaitingFor
 from lookalike_worker.backgrounds import refresh_background
 from lookalike_worker.context import Context
@@ -123,6 +123,7 @@ class IngestLane:
     def claim(self) -> ChunkClaim | None:
         """Claim the next chunk; makes the plans whose turn comes before; a step waits for all in hand."""
         if self._step:
+            self._context.jobs.renew(self._step)  # What is in hand may take longer than a lease.
             return None
         while isinstance(claim := self._claim(), PlanClaim):
             self._plan(claim)
@@ -158,6 +159,8 @@ class IngestLane:
 
     def _take_step(self, claim: StepClaim) -> None:
         context = self._context
+        if context.jobs.renew(claim) is Renewal.LOST:
+            return  # It waited for what was in hand for too long, and somebody else has it.
         keeper = Keeper(context.jobs, context.heart, [claim], lease_s=context.settings.lease_s)
 
         def keep() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from lookalike.errors import LookalikeError, ModelMismatch, Quarantined, QueueUnavailable
@@ -63,7 +64,7 @@ def serve_searches(context: Context) -> int:
         following: _Round | None = None
         try:
             _park(context, current, parked)
-            pictures = take_pictures(context, _alive(current.searches), current.keep)
+            pictures = take_pictures(context, _alive(current.searches), partial(_keep_all, current, parked))
             # A search that was tried before may be what killed its worker. It takes no other with it.
             alone = any(search.claim.attempts > 1 for search in current.searches)
             following = None if alone or time.monotonic() > until_s else _begin_ahead(context)
@@ -82,6 +83,12 @@ def serve_searches(context: Context) -> int:
         current = following
         _unpark(current, parked)
     return served
+
+
+def _keep_all(current: _Round, parked: Sequence[_Parked]) -> None:
+    current.keep()
+    for one in parked:
+        one.keeper.keep()
 
 
 def _park(context: Context, current: _Round, parked: list[_Parked]) -> None:

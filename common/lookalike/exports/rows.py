@@ -19,6 +19,7 @@ from lookalike.vectorstore.schema import MAX_INT, VARCHARS
 TEXTS: Final = ("id", "uri", "name", "sha256", "etag", "job", "duplicate_of", "metadata")
 NUMBERS: Final = ("size", "mtime_ns", "width", "height")
 VECTOR: Final = "vector"
+_LENGTHS: Final = (1e-15, 1e15)  #: Of vectors: Milvus squares and adds in float32, where another is lost in it.
 _MAX_ETAG_BYTES: Final = 1_024
 #: What an image's bytes are read from. Others, as those of search pictures, are nobody's to name.
 _REMOTE: Final = ("http://", "https://", "s3://", "gs://")
@@ -87,8 +88,8 @@ def usable_vector(row: ExportedRow, dim: int) -> NDArray[np.float32]:
         raise VectorInvalid(f"{row.place} has {found}, and those of this collection have {dim}.")
     if not np.isfinite(vector).all():
         raise VectorInvalid(f"{row.place} has a vector with a value that is not a finite number.")
-    if not vector.any():
-        raise VectorInvalid(f"{row.place} has a vector of zeros, which is like nothing.")
+    if not _LENGTHS[0] < np.linalg.norm(vector.astype(np.float64)) < _LENGTHS[1]:
+        raise VectorInvalid(f"{row.place} has a vector of no length, or of an absurd one, which is like nothing.")
     return vector
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lookalike.records.base import Record
 from lookalike.records.metrics import Metric, score
@@ -45,6 +45,8 @@ class Background(Record):
 
     Distances are as Milvus states them. Shares run from 1, the farthest pair, down to that of the tail.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)  # JSON has no way to say them, and a catalog has to be readable.
 
     metric: Metric
     fingerprint: str  #: Of the model whose vectors these are.

@@ -62,6 +62,19 @@ class Walks(Lookups):
             linked = self._with_physical(name, link, unbound=found)
         return linked, linked[-1].id if len(linked) == limit else None
 
+    def matching_among(self, name: str, filter: str, ids: Sequence[str]) -> set[str]:
+        """Return those of these images, at most `MAX_PAGE`, that a filter matches now; raises `InvalidFilter`."""
+        check_ids(ids)
+        named = ", ".join(f'"{image_id}"' for image_id in ids)
+
+        def work(record: Collection, physical: str) -> list[_Row]:
+            self._filtered(record, physical, filter, output_fields=[ID], limit=1)
+            among = f"({filter}) and {ID} in [{named}]"
+            return self._filtered(record, physical, among, output_fields=[ID], limit=MAX_PAGE)
+
+        with as_errors():
+            return {row[ID] for row in self._with_physical(name, work, unbound=list[_Row]())} if ids else set()
+
     def matching_vectors(
         self, name: str, filter: str | None = None, *, after: str | None, limit: int
     ) -> tuple[list[StoredImage], NDArray[np.float32]]:

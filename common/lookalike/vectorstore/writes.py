@@ -131,7 +131,8 @@ class Writes(Lookups):
         """The addresses of a collection's vectors that do not serve; none for an address that names a model."""
         public, prefix = parted(name)
         with as_errors():
-            record = None if prefix else self._catalog.find(public)
+            # As it is now: a model that was added a moment ago has to lose what the others lose.
+            record = None if prefix else self._catalog.read(public)
         if record is None or record.model is None:
             return []
         fingerprints = (one.model.fingerprint for one in record.models if one.state is not ModelState.SERVING)

@@ -13,6 +13,7 @@ from lookalike.records import (
     StepRequest,
 )
 from lookalike_web import submitting
+from lookalike_web.auth import caller
 from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import read_json
@@ -99,6 +100,7 @@ def submit_reindex(name: str) -> Response:
     collection that is too large for that is refused, unless `offline` allows that they fail until it is done.
     """
     submitting.admit()
+    caller().require_collection(name)
     services().vectors.collection(name)
     wanted = ReindexRequest(collection=name, **read_json(Reindexing).model_dump())
 

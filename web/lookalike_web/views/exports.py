@@ -106,6 +106,11 @@ def _check_import(wanted: ImportRequest) -> None:
 def _check_exported(job_id: str) -> None:
     """Refuse what is not the finished export of a collection that the caller may name."""
     record = own(services().jobs.get(job_id))
+    if caller().roots is not None and record.owner != caller().name:
+        raise errors.RootNotAllowed(
+            "This API key is for certain roots only, and the rows of another's export may name files anywhere. "
+            "Import an export of your own."
+        )
     if record.kind is not JobKind.EXPORT:
         raise errors.InvalidRequest(f"The job {record.id} is not an export. Name one of the kind `export`.")
     if not record.state.final:

@@ -64,7 +64,8 @@ def finish(context: Context, claim: PlanClaim, source: CollectionSource, *, keep
                 f"{failed} images could not be embedded with the new model, so the old one serves on. The failures say "
                 "why; retry them and re-embed again, or allow that they are missing."
             )
-        context.vectors.switch(source.collection, claim.request.model or "", force=True)
+        # What was ingested meanwhile is stored by jobs of its own, which may not be through.
+        context.vectors.switch(source.collection, claim.request.model or "", force=source.allow_missing)
     return True
 
 

@@ -22,14 +22,22 @@ def delete_matching(context: Context, claim: StepClaim, keep: Callable[[], None]
         if request.dry_run:
             return Step(total=matched, processed=matched, result=_result(request, matched, 0))
         return Step(total=matched, checkpoint={"matched": matched, "deleted": 0, "page": _page(context, request, None)})
-    page, matched = claim.checkpoint["page"], claim.checkpoint["matched"]
-    deleted = claim.checkpoint["deleted"] + len(page)
+    page, matched, deleted = (claim.checkpoint[name] for name in ("page", "matched", "deleted"))
     if not page:
         return Step(total=deleted, result=_result(request, max(matched, deleted), deleted))
-    context.vectors.delete(request.collection, page)
+    spared = _spared(context, request, page)
+    gone = [image_id for image_id in page if image_id not in spared]
+    context.vectors.delete(request.collection, gone)
     keep()
     following = _page(context, request, page[-1])
-    return Step(processed=len(page), checkpoint={"matched": matched, "deleted": deleted, "page": following})
+    deleted += len(gone)
+    return Step(processed=len(gone), checkpoint={"matched": matched, "deleted": deleted, "page": following})
+
+
+def _spared(context: Context, request: DeletionRequest, page: Sequence[str]) -> set[str]:
+    """Return what is stored and matches no more: the job may have been paused since the page was looked up."""
+    stored = set(context.vectors.known(request.collection, page))
+    return stored - context.vectors.matching_among(request.collection, request.filter, page)
 
 
 def _page(context: Context, request: DeletionRequest, after: str | None) -> Sequence[str]:

@@ -272,8 +272,12 @@ def _write(turn: _Turn) -> Step:
 def _delete(turn: _Turn) -> Step:
     """Delete the page in the checkpoint, and look for the next: a step that is done twice counts what it did before."""
     vectors, name, page = turn.context.vectors, turn.request.collection, turn.at["page"]
+    gone = []
     if page:
-        vectors.delete(name, page)
+        # The job may have been paused since: where the keeper is gone by now, what is left is not to follow it.
+        keepers_left = vectors.known(name, [keeper_id for _, keeper_id in page])
+        gone = [image_id for image_id, keeper_id in page if keeper_id in keepers_left]
+        vectors.delete(name, gone)
         turn.keep()
     rows, clusters, begin = (
         turn.state.rows(turn.at["parts"]),
@@ -290,11 +294,11 @@ def _delete(turn: _Turn) -> Step:
         return image is not None and bytes.fromhex(image.sha256) == rows["sha256"][number].tobytes()
 
     following = [
-        image_id
+        [image_id, keeper_id]
         for image_id, member, keeper_id, keeper in zip(ids, members, kept, keepers, strict=True)
         if member != keeper and is_as_seen(image_id, member) and is_as_seen(keeper_id, keeper)
     ]
-    deleted = turn.at["deleted"] + len(page)
+    deleted = turn.at["deleted"] + len(gone)
     is_over = begin >= len(clusters.members)
     phase = "sheet" if is_over else "delete"
     return Step(checkpoint=turn.then(phase, deleted=deleted, page=following, member=begin + len(members)))
