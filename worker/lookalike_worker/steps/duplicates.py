@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import ModelMismatch
 from lookalike.jobstore import Step, StepClaim
 from lookalike.picture_hash import PICTURE_HASH
 from lookalike.records import Collection, DuplicateLevel, DuplicatesRequest, DuplicatesResult, Metric
@@ -59,7 +60,16 @@ def find_duplicates(context: Context, claim: StepClaim, keep: Keep) -> Step:
     """Do the next step of the phase that the job is in."""
     request = claim.request
     assert isinstance(request, DuplicatesRequest)  # noqa: S101
-    at = claim.checkpoint or {"phase": "scan", "after": None, "parts": 0, "pairs": 0, "deleted": 0}
+    model = context.vectors.collection(request.collection).model
+    fingerprint = model and model.fingerprint
+    at = claim.checkpoint or {
+        **{"phase": "scan", "after": None, "parts": 0, "pairs": 0, "deleted": 0},
+        "model": fingerprint,
+    }
+    if request.level is DuplicateLevel.NEAR and at["model"] != fingerprint:
+        raise ModelMismatch(
+            "The collection changed its model while it was looked through. Ask for its duplicates again."
+        )
     return _PHASES[at["phase"]](_Turn(context, request, claim.job_id, at, State(context, claim.job_id), keep))
 
 
