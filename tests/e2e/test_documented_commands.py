@@ -47,6 +47,18 @@ RUN_ELSEWHERE: Final = (
         "docker compose --file docker-compose.yml --file docker-compose.gpu.yml up",
         "test_the_gpu_file_gives_a_gpu_to_the_workers_and_changes_nothing_else",
     ),
+    (
+        "curl localhost:8000/v1/collections/default/switch",
+        "test_a_collection_is_switched_rolled_back_and_a_model_dropped",
+    ),
+    (
+        "curl -X DELETE localhost:8000/v1/collections/default/models/resnet18",
+        "test_a_collection_is_switched_rolled_back_and_a_model_dropped",
+    ),
+    (
+        "curl localhost:8000/v1/reembeds",
+        "test_a_reembedding_is_an_ingest_of_the_collection_for_the_workers_with_the_model",
+    ),
     ("python -m gunicorn", "test_the_containers_run_what_the_supervisor_runs"),
     ("python -m lookalike_worker ingest", "test_the_containers_run_what_the_supervisor_runs"),
     ("python -m lookalike_worker search", "test_the_containers_run_what_the_supervisor_runs"),
