@@ -211,12 +211,12 @@ def test_a_worker_that_is_to_stop_gives_all_chunks_back_untried_and_keeps_what_i
 def test_a_cancel_with_two_chunks_in_hand_counts_what_is_stored(make: Make, image_root: Path) -> None:
     many(image_root, 16)
     worker = make(chunk_images=8)
-    job_id = worker.begin("cancelled")
+    job_id = worker.begin("cancelled_both")
     two_in_hand(worker, lambda: worker.jobs.cancel(job_id))
     worker.lane.ring()
     record = worker.jobs.get(job_id)
     assert record.state is JobState.CANCELLED
-    assert record.progress.stored == worker.context.vectors.count("cancelled") == 8
+    assert record.progress.stored == worker.context.vectors.count("cancelled_both") == 8
 
 
 def test_claims_that_lapse_behind_the_network_write_nothing(make: Make, image_root: Path) -> None:
