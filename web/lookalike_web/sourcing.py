@@ -32,9 +32,8 @@ _LOOKS: Final = 16  #: At a time, into an object store, where each is a request;
 
 
 def check_ingest(services: Services, wanted: IngestRequest) -> None:
-    """Refuse an ingest whose source, metadata or webhook can never work."""
+    """Refuse an ingest whose source or metadata can never work."""
     check_metadata(wanted.metadata)
-    check_webhook(services, wanted.webhook)
     check_source(services, wanted.source)
 
 

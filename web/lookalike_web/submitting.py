@@ -5,23 +5,32 @@ from dataclasses import replace
 from typing import Final
 
 from flask import Response
+from pydantic import JsonValue
 
 from lookalike.errors import (
+    CollectionNotFound,
     IdempotencyConflict,
+    InvalidURL,
+    LookalikeError,
     PayloadTooLarge,
     QueueFull,
     QueueUnavailable,
     RateLimited,
     RootNotAllowed,
+    VectorStoreRejected,
+    VectorStoreUnavailable,
 )
 from lookalike.jobstore import Idempotency, Lane
-from lookalike.records import IngestRequest, JobKind, JobRecord, Request
+from lookalike.records import IngestRequest, JobKind, JobRecord, Record, Request
 from lookalike_web.auth import caller, sender
+from lookalike_web.keys import Right
 from lookalike_web.models import ingest_into_shadows, with_fingerprint
-from lookalike_web.parsing import read_idempotency
+from lookalike_web.openapi import Answer, Operation
+from lookalike_web.parsing import Model, read_idempotency, read_json
 from lookalike_web.permitting import check_permitted
 from lookalike_web.presenting import job_response, job_url
 from lookalike_web.services import services
+from lookalike_web.sourcing import check_webhook
 from lookalike_web.waiting import preferred_wait_s, wait_gate
 
 #: A job's request as it is stored. Redis holds those of all waiting jobs, whose number is bounded: so are their bytes.
@@ -34,6 +43,33 @@ HEADERS: Final = {
     "Idempotency-Key": "Any text of your choice. The same key with the same request answers the job it made before.",
     "Prefer": "`wait=SECONDS` holds the answer until the job is final, for at most that long.",
 }
+
+
+ANSWERS: Final = {
+    202: Answer(description="The job was accepted.", model=JobRecord),
+    200: Answer(description="The job is final already.", model=JobRecord),
+}
+
+
+def declared(
+    json: type[Record],
+    *,
+    tag: str,
+    right: Right,
+    example: JsonValue,
+    errors: tuple[type[LookalikeError], ...] = (),
+) -> Operation:
+    """Declare a submit whose body is JSON and names a collection; `errors` are those that not all of them have."""
+    of_all = (*ERRORS, InvalidURL, CollectionNotFound, VectorStoreUnavailable, VectorStoreRejected)
+    return Operation(
+        tag=tag, right=right, json=json, headers=HEADERS, answers=ANSWERS, errors=(*of_all, *errors), example=example
+    )
+
+
+def asked(model: type[Model]) -> Model:
+    """Count a submit, and read its JSON body; its collection is the service's own where it names none."""
+    admit()
+    return read_json(model, defaults={"collection": services().settings.collection})
 
 
 def admit(*, piece: bool = False) -> None:
@@ -79,6 +115,7 @@ def _accept(kind: JobKind, content: Request, check: Callable[[], None]) -> JobRe
             raise IdempotencyConflict
         return jobs.get(job_id)
     check_permitted(services(), content)
+    check_webhook(services(), content.webhook)
     check()
     content = with_fingerprint(services(), content)
     size = len(content.model_dump_json(exclude_none=True).encode())

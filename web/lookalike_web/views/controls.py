@@ -10,7 +10,7 @@ from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import job_response
 from lookalike_web.services import services
-from lookalike_web.sourcing import check_failures, check_webhook
+from lookalike_web.sourcing import check_failures
 from lookalike_web.submitting import submit
 from lookalike_web.views.jobs import JOB_ERRORS, known_id
 
@@ -95,11 +95,7 @@ def retry_job(job_id: str) -> Response:
     source = FailuresSource(job_id=earlier.id)
     wanted = options.model_copy(update={"source": source})
 
-    def check() -> None:
-        check_failures(services(), source)
-        check_webhook(services(), wanted.webhook)
-
-    return submit(JobKind.INGEST, wanted, check=check)
+    return submit(JobKind.INGEST, wanted, check=lambda: check_failures(services(), source))
 
 
 def _lasting(job_id: str) -> JobRecord:

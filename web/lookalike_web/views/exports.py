@@ -3,35 +3,25 @@
 from flask import Blueprint, Response
 
 from lookalike import errors
-from lookalike.records import ExportRequest, ImportRequest, JobKind, JobRecord, JobState, UploadSource
-from lookalike_web import submitting
+from lookalike.records import ExportRequest, ImportRequest, JobKind, JobState, UploadSource
 from lookalike_web.auth import caller
 from lookalike_web.keys import Right
-from lookalike_web.openapi import Answer, Operation, operation
-from lookalike_web.parsing import read_json
+from lookalike_web.openapi import operation
 from lookalike_web.permitting import own
 from lookalike_web.services import services
-from lookalike_web.sourcing import check_source, check_webhook
-from lookalike_web.submitting import submit
+from lookalike_web.sourcing import check_source
+from lookalike_web.submitting import asked, declared, submit
 
 blueprint = Blueprint("exports", __name__)
-
-_ANSWERS = {
-    202: Answer(description="The job was accepted.", model=JobRecord),
-    200: Answer(description="The job is final already.", model=JobRecord),
-}
-_ERRORS = (*submitting.ERRORS, errors.InvalidURL, errors.VectorStoreUnavailable, errors.VectorStoreRejected)
 
 
 @blueprint.post("/v1/exports")
 @operation(
-    Operation(
+    declared(
+        ExportRequest,
         tag="collections",
         right=Right.INGEST,
-        json=ExportRequest,
-        headers=submitting.HEADERS,
-        answers=_ANSWERS,
-        errors=(*_ERRORS, errors.InvalidFilter, errors.CollectionNotFound),
+        errors=(errors.InvalidFilter,),
         example={"collection": "default", "format": "parquet"},
     )
 )
@@ -40,21 +30,17 @@ def submit_export() -> Response:
 
     The files are those of the job: `/v1/jobs/{id}/files`, as long as its record is kept.
     """
-    submitting.admit()
-    wanted = read_json(ExportRequest, defaults={"collection": services().settings.collection})
+    wanted = asked(ExportRequest)
     return submit(JobKind.EXPORT, wanted, check=lambda: _check_export(wanted))
 
 
 @blueprint.post("/v1/imports")
 @operation(
-    Operation(
+    declared(
+        ImportRequest,
         tag="collections",
         right=Right.INGEST,
-        json=ImportRequest,
-        headers=submitting.HEADERS,
-        answers=_ANSWERS,
         errors=(
-            *_ERRORS,
             errors.InvalidPath,
             errors.FolderNotFound,
             errors.ImageError,
@@ -74,13 +60,11 @@ def submit_import() -> Response:
     Into a new collection, which gets the metric and index of the exported one, or into one of the same model. Images
     that are stored already are replaced, so importing twice is importing once.
     """
-    submitting.admit()
-    wanted = read_json(ImportRequest, defaults={"collection": services().settings.collection})
+    wanted = asked(ImportRequest)
     return submit(JobKind.IMPORT, wanted, check=lambda: _check_import(wanted))
 
 
 def _check_export(wanted: ExportRequest) -> None:
-    check_webhook(services(), wanted.webhook)
     if wanted.filter is None:
         services().vectors.collection(wanted.collection)
     else:
@@ -88,7 +72,6 @@ def _check_export(wanted: ExportRequest) -> None:
 
 
 def _check_import(wanted: ImportRequest) -> None:
-    check_webhook(services(), wanted.webhook)
     if wanted.job_id is not None:
         _check_exported(wanted.job_id)
         return

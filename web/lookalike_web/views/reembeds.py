@@ -8,12 +8,9 @@ from lookalike.records import (
     CollectionSource,
     IngestRequest,
     JobKind,
-    JobRecord,
-    ModelInfo,
     ReembedRequest,
     SwitchRequest,
 )
-from lookalike_web import submitting
 from lookalike_web.auth import caller
 from lookalike_web.keys import Right
 from lookalike_web.models import model_of_collection, model_to_fill
@@ -21,8 +18,7 @@ from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import read_json
 from lookalike_web.presenting import json_response
 from lookalike_web.services import services
-from lookalike_web.sourcing import check_webhook
-from lookalike_web.submitting import submit
+from lookalike_web.submitting import asked, declared, submit
 
 blueprint = Blueprint("reembeds", __name__)
 
@@ -38,24 +34,11 @@ _STORE_ERRORS = (
 
 @blueprint.post("/v1/reembeds")
 @operation(
-    Operation(
+    declared(
+        ReembedRequest,
         tag="collections",
         right=Right.INGEST,
-        json=ReembedRequest,
-        headers=submitting.HEADERS,
-        answers={
-            202: Answer(description="The job was accepted.", model=JobRecord),
-            200: Answer(description="The job is final already.", model=JobRecord),
-        },
-        errors=(
-            *submitting.ERRORS,
-            *_STORE_ERRORS,
-            errors.Forbidden,
-            errors.InvalidRequest,
-            errors.InvalidURL,
-            errors.ModelNotLive,
-            errors.TooManyItems,
-        ),
+        errors=(*_STORE_ERRORS, errors.Forbidden, errors.InvalidRequest, errors.ModelNotLive, errors.TooManyItems),
         example={"collection": "default", "model": "resnet18"},
     )
 )
@@ -65,8 +48,7 @@ def submit_reembed() -> Response:
     The job is an ingest, done by the workers that have that model; with `switch` it ends with that model serving the
     collection, which takes a key with the right `admin`. Done again, it embeds what is missing only.
     """
-    submitting.admit()
-    wanted = read_json(ReembedRequest, defaults={"collection": services().settings.collection})
+    wanted = asked(ReembedRequest)
     caller().require_collection(wanted.collection)
     if wanted.switch:
         caller().require(Right.ADMIN)
@@ -88,12 +70,11 @@ def submit_reembed() -> Response:
         priority=wanted.priority,
         webhook=wanted.webhook,
     )
-    return submit(JobKind.INGEST, ingest, check=lambda: _prepare(ingest, model))
 
+    def prepare() -> None:
+        services().vectors.add_model(ingest.collection, model)
 
-def _prepare(wanted: IngestRequest, model: ModelInfo) -> None:
-    check_webhook(services(), wanted.webhook)
-    services().vectors.add_model(wanted.collection, model)
+    return submit(JobKind.INGEST, ingest, check=prepare)
 
 
 @blueprint.post("/v1/collections/<name>/switch")
