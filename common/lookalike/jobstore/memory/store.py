@@ -6,15 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ulid import ULID
-
-from lookalike.errors import IdempotencyConflict, QueueFull
 from lookalike.jobstore.base import (
     PLANNED_NOTHING,
     ChunkClaim,
     ChunkOutcome,
     Claim,
-    Idempotency,
     IngestItem,
     Lane,
     Limits,
@@ -30,21 +26,16 @@ from lookalike.jobstore.base import (
     WebhookClaim,
 )
 from lookalike.jobstore.codec import (
-    first_fields,
     outcome_counts,
     planned_counts,
-    request_json,
     step_counts,
 )
 from lookalike.jobstore.memory.jobs import Job, Member, Work
-from lookalike.jobstore.memory.reads import MemoryReads
+from lookalike.jobstore.memory.submits import MemorySubmits
 from lookalike.records import (
     IngestRequest,
     JobError,
-    JobKind,
-    JobRecord,
     JobState,
-    Request,
     SearchRequest,
     StepRequest,
     WaitingFor,
@@ -52,92 +43,12 @@ from lookalike.records import (
 )
 
 
-class MemoryJobStore(MemoryReads):
+class MemoryJobStore(MemorySubmits):
     """`JobStore` inside one process. Safe to share between threads."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(limits, clock)
         self._claims = itertools.count()
-
-    def expire(self, job_id: str) -> None:
-        """Let a final job's record expire now, leaving its tombstone."""
-        with self._changed:
-            del self._jobs[job_id]
-            self._webhooks.pop(job_id, None)
-            self._idempotency = {key: value for key, value in self._idempotency.items() if value[0] != job_id}
-            self._expired.add(job_id)
-
-    # --- The front end's side ---
-
-    def create(
-        self,
-        kind: JobKind,
-        request: Request,
-        *,
-        idempotency: Idempotency | None = None,
-        owner: str | None = None,
-    ) -> tuple[JobRecord, bool]:
-        with self._changed:
-            if idempotency and (known := self._idempotency.get(idempotency.key)):
-                if known[1] != idempotency.digest:
-                    raise IdempotencyConflict
-                return self.get(known[0]), False
-            live = [len(request_json(job.request).encode()) for job in self._jobs.values() if job.waits_as(kind)]
-            size = len(request_json(request).encode())
-            if len(live) >= self._limits.max_waiting_jobs or sum(live) + size > self._limits.max_waiting_bytes:
-                raise QueueFull
-            model = str(told) if (told := first_fields(request).get("model")) else None
-            job = Job(str(ULID()), kind, request, self._now_ms(), owner=owner, model=model)
-            self._jobs[job.id] = job
-            if isinstance(request, SearchRequest):
-                job.total = len(request.queries)
-                self._searches.append(job.id)
-            else:
-                self._take_turn(job)
-            if idempotency:
-                self._idempotency[idempotency.key] = (job.id, idempotency.digest)
-            return self._record(job), True
-
-    def cancel(self, job_id: str) -> JobRecord:
-        with self._changed:
-            job = self._job(job_id)
-            if not job.state.final and not job.cancel:
-                job.cancel, job.paused = True, False
-                self._touch(job)
-                if job.kind is not JobKind.SEARCH:
-                    self._drop_waiting(job)
-                    self._finish_if_complete(job)
-                elif not job.work.token:
-                    self._searches = [other for other in self._searches if other != job_id]
-                    self._finish(job, JobState.CANCELLED)
-            return self._record(job)
-
-    def _drop_waiting(self, job: Job) -> None:
-        self._ring.pop(job.id, None)
-        for number in [number for number, chunk in job.chunks.items() if not chunk.token]:
-            self._drop_chunk(job, number)
-        if job.plan != "leased":
-            job.plan = "done"
-            self._release(("plan", job.id, 0))
-
-    def pause(self, job_id: str) -> JobRecord:
-        return self._set_paused(job_id, True)
-
-    def resume(self, job_id: str) -> JobRecord:
-        return self._set_paused(job_id, False)
-
-    def _set_paused(self, job_id: str, paused: bool) -> JobRecord:
-        with self._changed:
-            job = self._job(job_id)
-            fits = job.kind is not JobKind.SEARCH and not job.state.final and not job.cancel
-            if fits and job.paused is not paused:
-                job.paused = paused
-                if paused:
-                    self._ring.pop(job_id, None)
-                elif job.plan == "waiting" or job.waiting:
-                    self._take_turn(job)
-                self._touch(job)
-            return self._record(job)
 
     # --- The workers' side ---
 
