@@ -111,12 +111,14 @@ class Comparer:
 
 
 def is_same_file(listed: Listed, state: RowState) -> bool:
-    """Tell by size and time, or by an object's tag, whether a file is as it was stored."""
+    """Tell by an object's tag, or where there is none by size and time, whether a file is as it was stored."""
     if listed.uri.startswith(UPLOAD_SCHEME):
         return True  # Its name is its content; its time only tells when it was last sent.
     if listed.size is None or listed.size != state.size:
         return False
-    return listed.mtime_ns == state.mtime_ns or bool(listed.etag and listed.etag == state.etag)
+    if listed.etag and state.etag:
+        return listed.etag == state.etag  # Stores give whole seconds, in which an object may have been replaced.
+    return listed.mtime_ns == state.mtime_ns
 
 
 def _sha256(probe: Future[Probe], keep: Callable[[], None]) -> str | None:
