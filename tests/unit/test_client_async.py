@@ -2,37 +2,20 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
+import test_client
+from test_client import DONE, LIMITS, RECORD, answer
 
 from lookalike import AsyncClient, JobFailed, ServiceUnreachable, WaitTimeout
 from lookalike.client import asynchronous
 from lookalike.errors import JobNotFound
 from lookalike.records import Progress
 
-LIMITS = {"max_upload_bytes": 64 << 20, "max_upload_images": 200, "max_file_bytes": 128 << 20, "max_queries": 2}
-RECORD = {
-    "id": "01J",
-    "kind": "ingest",
-    "state": "queued",
-    "created_at": "2026-01-01T00:00:00Z",
-    "request": {"collection": "default"},
-}
-DONE = {**RECORD, "state": "succeeded", "finished_at": "2026-01-01T00:00:09Z"}
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("LOOKALIKE_")]:
-        monkeypatch.delenv(name)
-
-
-def answer(status: int, body: Any, **headers: str) -> httpx2.Response:
-    return httpx2.Response(status, json=body, headers={key.replace("_", "-"): value for key, value in headers.items()})
+no_settings_from_outside = test_client.no_settings_from_outside
 
 
 def client_of(handler: Callable[[httpx2.Request], httpx2.Response], **options: Any) -> AsyncClient:
@@ -48,7 +31,7 @@ def found(*ids: str) -> dict[str, Any]:
 def test_a_search_that_takes_several_requests_is_one_result_in_order() -> None:
     def service(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/info":
-            return answer(200, {"limits": LIMITS})
+            return answer(200, {"limits": {**LIMITS, "max_queries": 2}})
         return answer(202, found(*(query["image_id"] for query in json.loads(request.content)["queries"])))
 
     async def run() -> list[str]:
