@@ -13,7 +13,7 @@ from stack import Stack
 PATIENCE_MS = 60_000  #: Waits end as soon as what they wait for is there.
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright runs an event loop in this thread, in which no other test could run one.
 def browser() -> Iterator[Browser]:
     binary = shutil.which("chromium")
     assert binary, "these tests need Debian's chromium: apt-get install chromium"

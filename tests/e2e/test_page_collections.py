@@ -67,7 +67,7 @@ def test_recall_is_measured_and_shown_as_a_table(
 
 def test_an_export_leaves_files_to_fetch(page: Page, collection: str) -> None:
     open_tool(page, collection, "Export")
-    expect(page.locator(".state")).to_have_text("succeeded")
+    expect(page.locator(".job .state")).to_have_text("succeeded")
     with page.expect_download() as saved:
         page.get_by_role("button", name=re.compile("parquet$")).first.click()
     assert saved.value.path().read_bytes().startswith(b"PAR1")

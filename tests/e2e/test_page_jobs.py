@@ -21,7 +21,7 @@ def test_files_of_this_machine_are_uploaded_and_ingested(
     photograph("ingest")
     page.set_input_files("#files", [tmp_path / "good.jpg", tmp_path / "bad.jpg"])
     page.wait_for_url(re.compile("#/jobs/."))
-    expect(page.locator(".state")).to_have_text("succeeded")
+    expect(page.locator(".job .state")).to_have_text("succeeded")
     expect(page.locator(".progress")).to_contain_text("2 of 2")
     failures = page.get_by_role("region", name="Failed files").locator("tbody tr")
     expect(failures).to_have_count(1)
@@ -50,7 +50,7 @@ def test_uploads_go_on_while_another_view_is_shown(page: Page, tmp_path: Path) -
     expect(page.get_by_role("region", name="Uploads")).to_contain_text("1 file")
     held[0].continue_()
     page.get_by_role("link", name="show the job").click()
-    expect(page.locator(".state")).to_have_text("succeeded")
+    expect(page.locator(".job .state")).to_have_text("succeeded")
 
 
 def test_a_folder_is_ingested_and_its_job_stands_in_the_list(
@@ -63,7 +63,7 @@ def test_a_folder_is_ingested_and_its_job_stands_in_the_list(
     page.get_by_label("Path, under a root").fill("page")
     page.get_by_role("button", name="Ingest folder").click()
     page.wait_for_url(re.compile("#/jobs/."))
-    expect(page.locator(".state")).to_have_text("succeeded")
+    expect(page.locator(".job .state")).to_have_text("succeeded")
     job = page.url.rsplit("/", 1)[1]
     page.get_by_role("navigation").get_by_role("link", name="Jobs").click()
     expect(page.locator("tbody tr", has_text=job)).to_contain_text("1 of 1")
@@ -88,7 +88,7 @@ def test_a_job_is_followed_again_after_the_connection_was_lost(page: Page, stack
     )
     page.goto(f"/#/jobs/{job['id']}")
     expect(page.locator("#trouble")).to_contain_text("Trying again")
-    expect(page.locator(".state")).to_have_text("succeeded")
+    expect(page.locator(".job .state")).to_have_text("succeeded")
     expect(page.locator("#trouble")).to_be_hidden()
     complaints.clear()  # A browser reports every request that failed.
 
