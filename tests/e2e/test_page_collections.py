@@ -65,12 +65,23 @@ def test_recall_is_measured_and_shown_as_a_table(
     photograph("recall")
 
 
-def test_an_export_leaves_files_to_fetch(page: Page, collection: str) -> None:
+def test_an_export_is_fetched_and_imported_again(
+    page: Page, stack: Stack, collection: str, gallery: list[Path], tmp_path: Path
+) -> None:
     open_tool(page, collection, "Export")
     expect(page.locator(".job .state")).to_have_text("succeeded")
     with page.expect_download() as saved:
         page.get_by_role("button", name=re.compile("parquet$")).first.click()
-    assert saved.value.path().read_bytes().startswith(b"PAR1")
+    exported = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(exported)
+    assert exported.read_bytes().startswith(b"PAR1")
+    show(page, "collections")
+    page.get_by_text("Import an export").click()
+    page.get_by_label("Into the collection").fill("pageimport")
+    page.set_input_files("#exported", [exported])
+    page.wait_for_url(re.compile("#/jobs/."))
+    expect(page.locator(".job .state")).to_have_text("succeeded")
+    assert stack.count("pageimport") == len(gallery)
 
 
 def test_duplicates_stand_side_by_side_and_the_others_are_deleted_after_a_question(
@@ -98,7 +109,9 @@ def everywhere(stack: Stack, collection: str) -> list[str]:
     """The address of each view, those of jobs' results included."""
 
     def done(path: str, **wanted: Any) -> str:
-        return stack.finished(stack.http.post(path, json={"collection": collection, **wanted}).json()["id"])["id"]
+        job = stack.finished(stack.http.post(path, json={"collection": collection, **wanted}).json()["id"])
+        assert job["state"] == "succeeded", job
+        return str(job["id"])
 
     chart = done("/v1/maps", limit=20)
     point = stack.http.get(f"/v1/jobs/{chart}/files/map.json").json()["points"][0]["id"]
@@ -108,6 +121,7 @@ def everywhere(stack: Stack, collection: str) -> list[str]:
         "jobs",
         "collections",
         f"collections/{collection}",
+        f"models/{collection}",
         f"search/{done('/v1/searches', queries=[{'image_id': point}], limit=30)}",
         f"jobs/{chart}",
         f"maps/{chart}",
@@ -121,12 +135,13 @@ def test_nothing_bars_anybody_from_using_it(
     page: Page, collection: str, everywhere: list[str], scheme: str, width: int
 ) -> None:
     """No violation of WCAG AA or of good practice that axe finds, on a phone's width as well."""
-    page.emulate_media(color_scheme=scheme)
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # Colours are judged when nothing moves.
     page.set_viewport_size({"width": width, "height": 860})
     for view in everywhere:
         show(page, view, collection)
         expect(page.locator("h1").first).to_be_attached()
         page.wait_for_load_state("networkidle")
+        page.evaluate("for (const each of document.querySelectorAll('main details')) each.open = true")
         report = Axe().run(page)
         assert report.violations_count == 0, (view, report.generate_report())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} scrolls sideways"

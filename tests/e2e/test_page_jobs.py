@@ -1,6 +1,7 @@
 """Ingesting on the page, and following jobs there: also when the connection is lost on the way."""
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,6 @@ def test_files_of_this_machine_are_uploaded_and_ingested(
     (tmp_path / "bad.jpg").write_text("no picture")
     show(page, "ingest")
     expect(page.locator("h1")).to_have_text("Ingest")
-    photograph("ingest")
     page.set_input_files("#files", [tmp_path / "good.jpg", tmp_path / "bad.jpg"])
     page.wait_for_url(re.compile("#/jobs/."))
     expect(page.locator(".job .state")).to_have_text("succeeded")
@@ -48,6 +48,8 @@ def test_uploads_go_on_while_another_view_is_shown(page: Page, tmp_path: Path) -
     page.get_by_role("link", name="Jobs").click()
     expect(page.locator("h1")).to_have_text("Jobs")
     expect(page.get_by_role("region", name="Uploads")).to_contain_text("1 file")
+    while not held:
+        page.wait_for_timeout(10)  # The request is told of before it is held.
     held[0].continue_()
     page.get_by_role("link", name="show the job").click()
     expect(page.locator(".job .state")).to_have_text("succeeded")
@@ -70,34 +72,72 @@ def test_a_folder_is_ingested_and_its_job_stands_in_the_list(
     photograph("jobs")
 
 
+def break_until_seen(page: Page, address: re.Pattern[str], code: str) -> list[bool]:
+    """Break requests off, then refuse them, until the list has an item: however slow the machine, it can be seen."""
+    seen: list[bool] = []
+    first = [True]
+
+    def answer(route: Route) -> None:
+        if first:
+            first.clear()
+            route.abort()
+        elif seen:
+            route.fallback()
+        else:
+            route.fulfill(status=503, json={"code": code})
+
+    page.route(address, answer)
+    return seen
+
+
+def test_an_archive_is_tried_before_it_is_ingested_with_metadata(
+    page: Page, stack: Stack, tmp_path: Path, photograph: Callable[[str], None]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "few.zip", "w") as archive:
+        for name in ("one", "two"):
+            archive.writestr(f"{name}.jpg", jpeg((170, 250 if name == "one" else 260)))
+    assert stack.http.post("/v1/collections", json={"name": "pagearchive"}).status_code == 201
+    for is_trial in (True, False):
+        show(page, "ingest", "pagearchive")
+        page.get_by_text("Metadata and more").click()
+        page.get_by_label("Metadata, one").fill("album=page\nyear=2024")
+        page.get_by_label("only say what would be done").set_checked(is_trial)
+        if is_trial:
+            photograph("ingest")
+        page.set_input_files("#files", [tmp_path / "few.zip"])
+        page.wait_for_url(re.compile("#/jobs/."))
+        expect(page.locator(".job .state")).to_have_text("succeeded")
+        expect(page.locator("dt", has_text="added").locator("+ dd")).to_have_text("2")
+        expect(page.locator(".job").get_by_text("A trial")).to_have_count(int(is_trial))
+    images = stack.http.get("/v1/images", params={"collection": "pagearchive"}).json()["images"]
+    assert [image["metadata"] for image in images] == [{"album": "page", "year": 2024}] * 2
+
+
 def test_a_job_is_followed_again_after_the_connection_was_lost(page: Page, stack: Stack, complaints: list[str]) -> None:
     folder = stack.root / "followed"
     folder.mkdir()
     (folder / "one.jpg").write_bytes(jpeg((210, 300)))
     job = stack.finished(stack.ingest("followed"))
     running = {**job, "state": "running", "finished_at": None}
-    answers = [lambda route: route.abort(), lambda route: route.fulfill(status=503, json={"code": "busy"})]
     records = [running]
-    page.route(
-        re.compile(f"/v1/jobs/{job['id']}/events"),
-        lambda route: answers.pop(0)(route) if answers else route.fallback(),
-    )
+    seen = break_until_seen(page, re.compile(f"/v1/jobs/{job['id']}/events"), "busy")
     page.route(
         re.compile(f"/v1/jobs/{job['id']}$"),
         lambda route: route.fulfill(json=records.pop()) if records else route.fallback(),
     )
     page.goto(f"/#/jobs/{job['id']}")
     expect(page.locator("#trouble")).to_contain_text("Trying again")
+    seen.append(True)
     expect(page.locator(".job .state")).to_have_text("succeeded")
     expect(page.locator("#trouble")).to_be_hidden()
     complaints.clear()  # A browser reports every request that failed.
 
 
 def test_a_page_that_found_no_service_comes_up_once_there_is_one(page: Page, complaints: list[str]) -> None:
-    answers = [lambda route: route.abort(), lambda route: route.fulfill(status=503, json={"code": "queue_unavailable"})]
-    page.route("**/v1/info", lambda route: answers.pop(0)(route) if answers else route.fallback())
+    seen = break_until_seen(page, re.compile("/v1/info"), "queue_unavailable")
     page.goto("/#/jobs")
     expect(page.locator("#trouble")).to_contain_text("Trying again")
+    seen.append(True)
     expect(page.locator("h1")).to_have_text("Jobs")
     expect(page.locator("#trouble")).to_be_hidden()
     complaints.clear()  # A browser reports every request that failed.

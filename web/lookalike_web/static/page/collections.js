@@ -3,6 +3,7 @@
 import { call, show } from "./api.js";
 import { attempt, button, count, dialog, el, facts, field, options } from "./dom.js";
 import { features } from "./features.js";
+import { importForm } from "./imports.js";
 
 export async function showCollections(view, context) {
   const offered = await features();
@@ -13,7 +14,7 @@ export async function showCollections(view, context) {
     cards.replaceChildren(...collections.map((each) => card(each, context, offered, draw)));
     if (!collections.length) cards.append(el("p", { className: "empty" }, "None yet: the first ", el("a", { href: "#/ingest" }, "ingest"), " makes one."));
   };
-  view.append(el("h1", {}, "Collections"), cards, createForm(draw));
+  view.append(el("h1", {}, "Collections"), cards, createForm(draw), offered.has("/v1/imports") ? importForm(context) : "");
   return draw();
 }
 
@@ -65,6 +66,7 @@ async function showCollection(view, context, offered) {
     ["/v1/maps", mapTool],
     ["/v1/evaluations", recallTool],
     ["/v1/exports", exportTool],
+    ["/v1/reembeds", modelsTool],
     ["/v1/collections/{name}/reindex", reindexTool],
   ].filter(([path]) => offered.has(path));
   view.append(
@@ -86,7 +88,7 @@ function told({ count: stored, metric, index, index_chosen: chosen, model, model
     ["Index", why ? `${index} (${why})` : index],
     ["Model", network(model)],
     ...(model ? [["Vectors", `${count(model.dim)} numbers${model.precision ? `, ${model.precision} by ${model.engine}` : ""}`]] : []),
-    ...(models.length > 1 ? [["Models", models.map((each) => [each.name ?? each.model?.name, each.state, each.count].filter((part) => part !== undefined && part !== null).join(" ")).join("; ")]] : []),
+    ...(models.length > 1 ? [["Models", models.map((each) => [each.model.name, each.state, each.count].filter((part) => part !== undefined && part !== null).join(" ")).join("; ")]] : []),
   ];
 }
 
@@ -125,6 +127,9 @@ function exportTool(name) {
   const run = () => start("/v1/exports", { collection: name, format: format.input.value }, "jobs");
   return tool("Export", "Ids, addresses, metadata and vectors as files, which another service can import.", run, format.row, go("Export"));
 }
+
+const modelsTool = (name, { models }) =>
+  tool("Models", models?.length > 1 ? `It has vectors of ${models.length} models.` : "Embed it with another model while this one serves, compare both, switch and roll back.", () => (location.hash = `#/models/${name}`), go("Show its models"));
 
 function reindexTool(name, record) {
   const index = options("reindex", "Index", ["AUTO", "FLAT", "IVF_FLAT", "HNSW"], record.index);

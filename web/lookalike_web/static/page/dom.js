@@ -35,6 +35,19 @@ export function choice(id, label, properties = {}) {
   return { input, row: el("div", { className: "choice" }, input, el("label", { for: id }, label)) };
 }
 
+/** An input for files of this machine that looks like a button; `onFiles` is given `{file, name}` of each. */
+export function picker(id, label, onFiles, properties = {}) {
+  const input = el("input", {
+    id,
+    type: "file",
+    multiple: true,
+    className: "visually-hidden",
+    onchange: () => onFiles([...input.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }))),
+    ...properties,
+  });
+  return el("label", { className: "button", for: id }, label, input);
+}
+
 /** A table that scrolls by itself where the window is narrow; rows are lists of what stands in the cells. */
 export function table(label, names, rows = []) {
   const body = el("tbody", {}, rows);

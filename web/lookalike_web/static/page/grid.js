@@ -73,9 +73,11 @@ class Grid {
     });
     if (row.length) close(tallest);
     this.list.style.setProperty("--total", `${top}px`);
+    const hadFocus = this.list.contains(document.activeElement);
     this.list.replaceChildren();
     this.shown.clear();
     this.draw();
+    if (hadFocus) this.list.querySelector(`.cell[data-at="${this.current}"] .hit`).focus();
   }
 
   /** Make the rows near the window, let go of the others. The one with the focus stays. */

@@ -63,6 +63,7 @@ export async function showJob(view, context) {
 function describe(job) {
   return [
     el("p", { className: "lead" }, state(job), ` ${job.kind} in `, el("a", { href: `#/collections/${job.request.collection}` }, job.request.collection), `, begun ${moment(job.created_at)}`),
+    job.request.dry_run && el("p", { className: "hint" }, "A trial: nothing is stored or removed. This is what would be done."),
     job.waiting_for && el("p", { className: "problem" }, WAITING[job.waiting_for]),
     job.error && el("p", { className: "problem", role: "alert" }, job.error.message),
     bar(job),

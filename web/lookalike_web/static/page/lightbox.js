@@ -3,6 +3,7 @@
 import { call, show } from "./api.js";
 import { attempt, button, bytes, count, dialog, el, facts } from "./dom.js";
 import { likeness } from "./grid.js";
+import { TURNED } from "./query.js";
 
 /** Open the hit at a place of a list. `actions` are `search(hit)`, and perhaps `more(hit)` and `less(hit)`. */
 export function openLightbox(hits, at, result, actions, context) {
@@ -25,6 +26,7 @@ export function openLightbox(hits, at, result, actions, context) {
 function page(hits, at, result, actions, context, shown, turn) {
   const hit = hits[at];
   const image = el("img", { alt: hit.name || hit.uri, className: "full" });
+  const stage = el("div", { className: "stage-of" }, image, hit.box ? region(image, hit) : null);
   const list = el("div", {}, describe(hit, result));
   const original = el("a", { className: "button", target: "_blank", rel: "noopener", hidden: true }, "Open the file");
   show(image, hit.thumbnail_url); // At hand; the file itself takes its place.
@@ -45,7 +47,7 @@ function page(hits, at, result, actions, context, shown, turn) {
       actions[name](hit);
     }, { className });
   return [
-    el("figure", {}, arrow("previous", -1, "‹"), image, arrow("next", 1, "›")),
+    el("figure", {}, arrow("previous", -1, "‹"), stage, arrow("next", 1, "›")),
     el(
       "aside",
       {},
@@ -57,12 +59,28 @@ function page(hits, at, result, actions, context, shown, turn) {
   ];
 }
 
+/** The region of the picture that was found, laid over where the picture is drawn. */
+function region(image, { box, width, height }) {
+  const frame = el("span", { className: "box found" });
+  const place = () => {
+    const scale = Math.min(image.clientWidth / width, image.clientHeight / height);
+    const [left, top] = [(image.clientWidth - width * scale) / 2, (image.clientHeight - height * scale) / 2];
+    const [x, y, w, h] = box;
+    const parts = { x: (left + x * width * scale) / image.clientWidth, y: (top + y * height * scale) / image.clientHeight, width: (w * width * scale) / image.clientWidth, height: (h * height * scale) / image.clientHeight };
+    Object.entries(parts).forEach(([name, value]) => frame.style.setProperty(`--${name}`, String(value)));
+  };
+  new ResizeObserver(place).observe(image);
+  return frame;
+}
+
 function describe(hit, result, stored) {
   return facts(
     Object.entries({
       Place: `${hit.rank}`,
       Distance: likeness(hit, result),
       ...(hit.percentile === undefined || hit.percentile === null ? {} : { "Closer than": `${Number(hit.percentile.toFixed(2))} % of random pairs` }),
+      ...(hit.variant ? { Found: `with the picture ${TURNED[hit.variant]}` } : {}),
+      ...(hit.box ? { Region: hit.box.map((part) => `${Math.round(part * 100)} %`).join(", ") } : {}),
       Pixels: `${count(hit.width)} × ${count(hit.height)}`,
       ...(stored ? { Size: bytes(stored.size) } : {}),
       Address: hit.uri,

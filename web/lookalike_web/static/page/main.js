@@ -13,9 +13,10 @@ const VIEWS = {
   duplicates: async (...all) => (await import("./duplicates.js")).showDuplicates(...all),
   evaluations: async (...all) => (await import("./evaluations.js")).showEvaluation(...all),
   maps: async (...all) => (await import("./maps.js")).showMap(...all),
+  models: async (...all) => (await import("./models.js")).showModels(...all),
 };
 /** Views that are part of another, in the navigation. */
-const UNDER = { duplicates: "collections", evaluations: "collections", maps: "collections" };
+const UNDER = { duplicates: "collections", evaluations: "collections", maps: "collections", models: "collections" };
 
 const view = document.getElementById("view");
 const select = document.getElementById("collection");

@@ -1,16 +1,23 @@
 // What is searched for: the terms that are chosen in the panel, and queries as the service takes them.
 
+/** How a picture can be turned before it is searched with, in words. */
+export const TURNED = { mirror: "mirrored", rotate90: "turned right", rotate180: "upside down", rotate270: "turned left" };
+
 /** The terms of the next search; those of a search that is shown take their place. */
-export const terms = { limit: 24, filter: "", min_score: "", group_by: "", distinct: false, exclude_self: false };
+const NOTHING = { filter: "", min_score: "", max_distance: "", group_by: "", distinct: false, exclude_self: false, variants: [], params: {}, consistency: "", model: "" };
+export const terms = { limit: 24, ...NOTHING };
 
 /** Take over the terms of a job, so that what is shown and what is asked next agree. */
 export function adoptTerms(request) {
-  for (const name of Object.keys(terms)) terms[name] = request[name] ?? (typeof terms[name] === "boolean" ? false : "");
+  for (const name of Object.keys(terms)) terms[name] = request[name] ?? NOTHING[name];
+  terms.params = bare(terms.params);
 }
+
+const isSet = (value) => (typeof value === "object" ? Object.keys(value).length > 0 : value !== "" && value !== false);
 
 /** The terms that are set, as fields of a request; the service lists in `offered` those it knows. */
 export function termFields(offered) {
-  return Object.fromEntries(Object.entries(terms).filter(([name, value]) => value !== "" && value !== false && (name === "limit" || name in offered)));
+  return Object.fromEntries(Object.entries(terms).filter(([name, value]) => isSet(value) && (name === "limit" || name in offered)));
 }
 
 /** A query without the fields that say nothing, as a job's record has them. */

@@ -5,7 +5,7 @@ import { attempt, button, choice, count, el, field, notify, options, plural } fr
 import { features } from "./features.js";
 import { grid, HIT_TYPE } from "./grid.js";
 import { openLightbox } from "./lightbox.js";
-import { adoptTerms, bare, judged, nameOf, termFields, terms, without } from "./query.js";
+import { adoptTerms, bare, judged, nameOf, termFields, terms, TURNED, without } from "./query.js";
 
 const LIMITS = [12, 24, 48, 96, 200, 500, 1000, 2000, 5000, 10_000];
 const STARTERS = 24;
@@ -13,6 +13,7 @@ const STARTERS = 24;
 /** The pictures of the search that was just sent, by job: they are at hand, and need not be fetched. */
 const sent = new Map();
 let panelIsOpen = false;
+let closerIsOpen = false;
 
 export async function showSearch(view, context) {
   const offered = await features();
@@ -86,15 +87,18 @@ class Search {
       ["distinct", choice("distinct", "Hide identical copies", { checked: terms.distinct })],
       ["exclude_self", choice("exclude_self", "Hide the query itself", { checked: terms.exclude_self })],
     ].filter(([name]) => name === "limit" || name in this.fields);
+    const closer = this.closer();
     const submit = (event) => {
       event.preventDefault();
       for (const [name, { input }] of parts) terms[name] = readInput(input);
+      closer.read();
       this.again();
     };
     const body = el(
       "form",
       { className: "panel", "aria-label": "Terms of the search", onsubmit: submit },
       parts.map(([, { row }]) => row),
+      closer.place,
       el("button", { className: "primary" }, "Apply"),
     );
     const isSet = Object.keys(termFields(this.fields)).length - 1;
@@ -106,6 +110,30 @@ class Search {
       this.byAddress(),
     );
     this.panel.replaceChildren(panel);
+  }
+
+  /** What few searches need: the picture turned, how closely and how freshly to look, and by which model. */
+  closer() {
+    const parts = [
+      ["params", field("params", "Search parameter", { placeholder: "ef=256", spellcheck: false, pattern: "(ef|nprobe)=[0-9]+", value: Object.entries(terms.params).map((pair) => pair.join("=")).join() })],
+      ["consistency", options("consistency", "Just stored images", [["", "as the service is set"], ["strong", "are found"], ["bounded", "may be missed"]], terms.consistency)],
+      ["max_distance", field("max_distance", "Farthest distance", { type: "number", step: "any", value: terms.max_distance })],
+      ["model", field("model", "Model", { placeholder: "the serving one", spellcheck: false, value: terms.model })],
+    ].filter(([name]) => name in this.fields);
+    const turned = "variants" in this.fields ? Object.entries(TURNED).map(([name, label]) => [name, choice(name, label, { checked: terms.variants.includes(name) })]) : [];
+    const place = el(
+      "details",
+      { className: "closer", open: closerIsOpen, ontoggle: () => (closerIsOpen = place.open) },
+      el("summary", {}, "More terms"),
+      el("div", { className: "panel" }, parts.map(([, { row }]) => row)),
+      turned.length ? el("fieldset", {}, el("legend", {}, "Search with the picture also"), turned.map(([, { row }]) => row)) : null,
+    );
+    const read = () => {
+      for (const [name, { input }] of parts) terms[name] = readInput(input);
+      terms.params = terms.params ? Object.fromEntries([terms.params.split("=")].map(([name, value]) => [name, Number(value)])) : {};
+      terms.variants = turned.filter(([, { input }]) => input.checked).map(([name]) => name);
+    };
+    return { place: parts.length + turned.length ? place : null, read };
   }
 
   /** Search with what the service itself can read. */
@@ -132,7 +160,7 @@ class Search {
     const body = new FormData();
     for (const file of taken) body.append("image", file, file.name);
     body.append("collection", this.context.collection());
-    for (const [name, value] of Object.entries(termFields(this.fields))) body.append(name, String(value));
+    for (const [name, value] of Object.entries(termFields(this.fields))) body.append(name, typeof value === "object" ? JSON.stringify(value) : String(value));
     await this.submit({ body }, taken);
   }
 
@@ -161,6 +189,7 @@ class Search {
 
   /** The same search in another collection; its own images are not stored there. */
   elsewhere() {
+    terms.model = ""; // The other collection has models of its own.
     const isStored = (query) => query.image_id || query.positive;
     if (this.queries.length && !this.queries.some(isStored)) this.again();
     else if (location.hash !== "#/search") location.hash = "#/search";
@@ -336,7 +365,7 @@ class Search {
 }
 
 const readInput = (input) =>
-  input.type === "checkbox" ? input.checked : input.value.trim() === "" ? "" : ["limit", "min_score"].includes(input.id) ? Number(input.value) : input.value.trim();
+  input.type === "checkbox" ? input.checked : input.value.trim() === "" ? "" : ["limit", "min_score", "max_distance"].includes(input.id) ? Number(input.value) : input.value.trim();
 
 const skeleton = () => el("div", { className: "skeleton", "aria-hidden": "true" }, Array.from({ length: 12 }, () => el("span")));
 

@@ -11,14 +11,17 @@ window.addEventListener("beforeunload", (event) => {
   if (underWay) event.preventDefault(); // The browser asks before a tab with uploads is closed.
 });
 
-/** Send files in pieces, a few at a time, then ingest them as one job. `files` are of `{file, name}`. */
-export async function upload(files, { collection, info }) {
+/**
+ * Send files in pieces, a few at a time, then have `submit` make a job of them, as `{sha256, name}` each. `files` are of
+ * `{file, name}`.
+ */
+export async function upload(files, submit, info) {
   const stop = new AbortController();
   const shown = progress(files, stop);
   const { hash } = location;
   underWay += 1;
   try {
-    const job = await attempt(() => sendAll(files, { collection, info, signal: stop.signal, shown }));
+    const job = await attempt(() => sendAll(files, submit, { info, signal: stop.signal, shown }));
     if (job && location.hash === hash) location.hash = `#/jobs/${job.id}`;
     else if (job) shown.done(job);
     if (!job || location.hash === `#/jobs/${job.id}`) shown.remove();
@@ -27,15 +30,14 @@ export async function upload(files, { collection, info }) {
   }
 }
 
-async function sendAll(files, { collection, info, signal, shown }) {
+async function sendAll(files, submit, { info, signal, shown }) {
   const kept = new Array(files.length);
   const waiting = files.entries();
   const sender = async () => {
     for (const [at, { file, name }] of waiting) kept[at] = { sha256: await sendOne(file, name, { info, signal, shown }), name };
   };
   await Promise.all(Array.from({ length: AT_A_TIME }, sender));
-  const json = { collection, source: { type: "upload", files: kept } };
-  return call("/v1/ingests", { method: "POST", json, signal });
+  return submit(kept, signal);
 }
 
 async function sendOne(file, name, { info, signal, shown }) {
