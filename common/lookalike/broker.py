@@ -4,13 +4,20 @@ A message carries nothing. It says that work may be waiting in a lane; what work
 claims it. So a lost message costs a sweep, a doubled one costs a look, and no order of messages can starve a job.
 """
 
+import json
 import logging
+import threading
+import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
+import redis
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from lookalike.errors import QueueUnavailable
 from lookalike.jobstore import Lane
@@ -57,13 +64,6 @@ def celery_config(settings: Settings, *, socket_timeout_s: float) -> dict[str, A
         "task_queues": _queues(),
         "task_routes": {TASK_NAMES[lane]: {"queue": lane.value} for lane in Lane},
         "task_default_queue": Lane.INGEST.value,
-        "task_publish_retry": True,
-        "task_publish_retry_policy": {
-            "max_retries": 2,
-            "interval_start": 0,
-            "interval_step": 0.2,
-            "interval_max": 0.5,
-        },
         # No bound: the solo pool takes no message while it works anyway, and an acknowledgement that a dying Redis did
         # not hear would fill a bound of one for good, and leave a worker that lives and never hears a ring again.
         "worker_prefetch_multiplier": 0,
@@ -96,46 +96,50 @@ def _queue(name: str) -> Any:
 
 
 class Doorbell:
-    """Rings a lane's workers. Does not raise: an unheard ring is repeated by the sweeper."""
+    """Rings a lane's workers. Does not raise: an unheard ring is repeated by the sweeper.
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    Celery and kombu say what a message looks like, once for each queue. Then each message is one push of that text with
+    ids of its own: sending it through them takes three times as long, and each search waits for it.
+    """
+
+    def __init__(self, client: "redis.Redis", config: Mapping[str, Any]) -> None:
+        """Ring on a server, in messages as an app of this configuration sends them."""
+        self._client = client
+        self._config = config
+        self._messages: dict[str, _Message] = {}  #: By queue.
+        self._lock = threading.Lock()  #: kombu's broker in memory is the same for all threads.
 
     @classmethod
     def connect(cls, settings: Settings) -> "Doorbell":
         """Make a doorbell for a process that only publishes."""
-        app = Celery("lookalike", set_as_current=False)
-        config = celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S)
-        # One try: whoever rings has written the record, and the sweeper rings again.
-        config["broker_transport_options"] |= {
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0,
-            "interval_max": 0,
-        }
-        app.conf.update(config, task_publish_retry=False)
-        return cls(app)
+        # One try on a connection that works: whoever rings has written the record, and the sweeper rings again.
+        client = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=WEB_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=WEB_SOCKET_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=10,
+            retry=Retry(ConstantBackoff(0), 1, supported_errors=(redis.ConnectionError,)),
+        )
+        return cls(client, celery_config(settings, socket_timeout_s=WEB_SOCKET_TIMEOUT_S))
 
     def ring(self, lane: Lane, times: int = 1) -> None:
         """Send `times` messages to a lane."""
-        try:
-            for _ in range(times):
-                self._app.send_task(TASK_NAMES[lane])
-        except (OperationalError, RedisError, OSError) as error:
-            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+        self._send(lane, lane.value, times)
 
     def pass_on(self, lane: Lane, model: str) -> None:
         """Ring the workers of a lane that have a certain model, unless a message for them waits already.
 
         For a worker that was rung, and found that what waits is theirs.
         """
+        queue = model_queue(lane, model)
         try:
-            with self._app.connection_or_acquire() as connection:
-                if connection.default_channel.client.llen(model_queue(lane, model)):
-                    return
-            self._app.send_task(TASK_NAMES[lane], queue=_queue(model_queue(lane, model)))
-        except (OperationalError, RedisError, OSError) as error:
-            log.warning("a ring of lane %s was not passed on, the sweeper will ring: %s", lane, error)
+            if self._waiting(queue):
+                return
+        except QueueUnavailable as error:
+            log.warning("a ring of lane %s was not passed on, the sweeper will ring: %s", lane, error.__cause__)
+        else:
+            self._send(lane, queue)
 
     def ring_enough(self, lane: Lane) -> None:
         """Send a message to a lane, unless so many wait there that they wake every worker.
@@ -143,18 +147,51 @@ class Doorbell:
         A worker that is awake goes on until nothing waits, so there need not be a message for each piece of work.
         """
         try:
-            with self._app.connection_or_acquire() as connection:
-                waiting = int(connection.default_channel.client.llen(lane.value))
-        except (OperationalError, RedisError, OSError) as error:
-            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+            waiting = self._waiting(lane.value)
+        except QueueUnavailable as error:
+            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error.__cause__)
             return
         if waiting < ENOUGH:
             self.ring(lane)
 
     def pending(self, lane: Lane) -> int:
         """Count the messages of a lane that no worker has taken. Raises `QueueUnavailable`."""
+        return self._waiting(lane.value)
+
+    def _waiting(self, queue: str) -> int:
         try:
-            with self._app.connection_for_read() as connection:
-                return int(connection.default_channel.client.llen(lane.value))
-        except (OperationalError, RedisError, OSError) as error:
+            return int(self._client.llen(queue))
+        except (RedisError, OSError) as error:
             raise QueueUnavailable from error
+
+    def _send(self, lane: Lane, queue: str, times: int = 1) -> None:
+        with self._lock:
+            if queue not in self._messages:
+                self._messages[queue] = _Message(TASK_NAMES[lane], queue, self._config)
+        try:
+            if times > 0:
+                self._client.lpush(queue, *(self._messages[queue].another() for _ in range(times)))
+        except (RedisError, OSError) as error:
+            log.warning("the doorbell of lane %s did not ring, the sweeper will: %s", lane, error)
+
+
+class _Message:
+    """A message as Celery sends it for a task without arguments, to be had any number of times."""
+
+    def __init__(self, task: str, queue: str, config: Mapping[str, Any]) -> None:
+        self._task_id = str(uuid.uuid4())
+        app = Celery("lookalike", set_as_current=False)
+        # kombu's brokers in memory and on Redis write a message down alike; this one is never anywhere but here.
+        app.conf.update({**config, "broker_url": "memory://", "broker_transport_options": {}})
+        with app.connection() as connection:
+            channel = connection.default_channel
+            make_producer: Any = Producer
+            app.send_task(task, task_id=self._task_id, queue=_queue(queue), producer=make_producer(channel))
+            sent = channel.basic_get(queue, no_ack=True)
+        self._text = json.dumps(sent.serializable())
+        self._delivery_tag = str(sent.delivery_tag)
+
+    def another(self) -> str:
+        """Return the message with ids of its own."""
+        own = self._text.replace(self._task_id, str(uuid.uuid4()))
+        return own.replace(self._delivery_tag, str(uuid.uuid4()))

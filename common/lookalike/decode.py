@@ -13,7 +13,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
@@ -147,10 +147,13 @@ def decode(data: bytes, limits: Limits, *, at_least_px: int | None = None) -> Im
     return upright
 
 
-def decode_reduced(data: bytes, limits: Limits, region: Region | None = None) -> Reduced:
+def decode_reduced(
+    data: bytes, limits: Limits, region: Region | None = None, *, tiles: Sequence[Region] = ()
+) -> Reduced:
     """Decode an image's first frame for `cut`, a JPEG at a half or a quarter of its size where that will do.
 
-    It will do for the whole, or for the `region` that is wanted of it. Raises as `decode` and `pixels_of` do.
+    It will do for the whole, or for the `region` that is wanted of it, and for the smallest of the `tiles` that are to
+    be cut out as well. Raises as `decode` and `pixels_of` do.
     """
     with _open(data, limits) as image:
         width, height = image.size
@@ -159,7 +162,8 @@ def decode_reduced(data: bytes, limits: Limits, region: Region | None = None) ->
             upright = (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
             wanted = pixels_of(region, *upright, limits)
         shorter = min(width, height) if wanted is None else min(wanted[2] - wanted[0], wanted[3] - wanted[1])
-        factor = next((times for times, left in _REDUCTIONS if shorter >= times * left), 1)
+        finest = min((side for tile in tiles for side in tile[2:]), default=1.0)
+        factor = next((times for times, left in _REDUCTIONS if finest * shorter >= times * left), 1)
         if image.draft(None, (width // factor, height // factor)) is None:
             factor = 1  # Only JPEG's decoder can do it.
         image.load()
@@ -176,11 +180,23 @@ def pixels_of(region: Region, width: int, height: int, limits: Limits) -> tuple[
 
     Raises `ImageTooSmall` where these are too few.
     """
+    left, top, right, bottom = _rounded(region, width, height)
+    if min(right - left, bottom - top) < limits.min_side_px:
+        raise ImageTooSmall("The region has too few pixels to compare. Take a larger part of the picture.")
+    return left, top, right, bottom
+
+
+def tile_of(tile: Region, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return which pixels of an upright image a tile takes, as `pixels_of` does; however few, but one at least."""
+    left, top, right, bottom = _rounded(tile, width, height)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _rounded(region: Region, width: int, height: int) -> tuple[int, int, int, int]:
     left, top = (int(side * part + 0.5) for side, part in zip((width, height), region[:2], strict=True))
     right = min(width, int(width * (region[0] + region[2]) + 0.5))
     bottom = min(height, int(height * (region[1] + region[3]) + 0.5))
-    if min(right - left, bottom - top) < limits.min_side_px:
-        raise ImageTooSmall("The region has too few pixels to compare. Take a larger part of the picture.")
     return left, top, right, bottom
 
 

@@ -44,8 +44,8 @@ class Decoded:
     mtime_ns: int
     width: int  #: Pixels, after EXIF orientation.
     height: int
-    pixels: NDArray[np.uint8]  #: (224, 224, 3), RGB.
-    picture_hash: str = ""  #: Of the whole picture: 16 hexadecimal digits.
+    pixels: NDArray[np.uint8]  #: (224, 224, 3), RGB; with tiles (1 + tiles, 224, 224, 3), the whole image first.
+    picture_hash: str = ""  #: Of the whole picture: 16 hexadecimal digits, where it was asked for.
     read_ms: float = 0.0  #: What the decoder's time went to.
     decode_ms: float = 0.0  #: Resizing included.
     resize_ms: float = 0.0
@@ -112,17 +112,24 @@ class DecodePool:
     ) -> None:
         self.close()
 
-    def decode(self, uri: str, *, region: Region | None = None) -> Future[Decoded]:
+    def decode(
+        self, uri: str, *, region: Region | None = None, hashed: bool = True, tiles: Sequence[Region] = ()
+    ) -> Future[Decoded]:
         """Read and decode an image into the network's input, the way that `decode` of the settings names.
 
-        With a region, the input is what it would be of a picture of no more than that.
+        With a region, the input is what it would be of a picture of no more than that. Unless it is to be `hashed`,
+        it comes without its picture hash, and a little sooner. With `tiles`, at most 16, these regions are cut out of
+        the same decoded image.
         """
 
         def result(answer: Answer) -> Decoded:
-            pixels = np.frombuffer(answer.pixels(), dtype=np.uint8).reshape(INPUT_SIZE, INPUT_SIZE, 3)
+            shape = (1 + len(tiles), INPUT_SIZE, INPUT_SIZE, 3) if tiles else (INPUT_SIZE, INPUT_SIZE, 3)
+            pixels = np.frombuffer(answer.pixels(1 + len(tiles)), dtype=np.uint8).reshape(shape)
             return Decoded(uri=uri, pixels=pixels, **answer.facts)
 
-        request: dict[str, Any] = {"task": "decode", "uri": uri}
+        request: dict[str, Any] = {"task": "decode", "uri": uri, "hashed": hashed}
+        if tiles:
+            request["tiles"] = list(tiles)
         return self._submit(request if region is None else request | {"region": region}, result)
 
     def probe(self, uri: str) -> Future[Probe]:

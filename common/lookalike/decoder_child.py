@@ -14,7 +14,8 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from lookalike.decode import (
     read_header,
     resize_and_crop,
     thumbnail,
+    tile_of,
 )
 from lookalike.errors import DecodeOutOfMemory, ImageError
 from lookalike.picture_hash import picture_hash
@@ -44,7 +46,10 @@ from lookalike.uploads import UploadStore
 #: kernel anew, page by page, which costs as much as resizing does.
 _KEPT_BLOCKS: Final = 4
 PIXEL_BYTES: Final = INPUT_SIZE * INPUT_SIZE * 3
-SLOTS: Final = 2  #: Images' room in the shared memory: for one that is decoded, and one asked for meanwhile.
+MAX_TILES: Final = 16  #: Of one image, besides the whole.
+#: An image's room in the shared memory. What is not written to takes no memory, so tiles that nobody wants cost none.
+SLOT_BYTES: Final = (1 + MAX_TILES) * PIXEL_BYTES
+SLOTS: Final = 2  #: Images' rooms: for one that is decoded, and one asked for meanwhile.
 READY: Final = {"ready": True}  #: A child's first message.
 
 _HEAD: Final = struct.Struct("!II")  # How many bytes of JSON follow, and how many of payload.
@@ -110,11 +115,11 @@ class Decoder:
         self._limits = Limits(max_pixels=config.max_pixels, min_side_px=config.min_side_px)
         self._exact = config.exact
         self._shared = shared
-        self._pixels = shared[:PIXEL_BYTES]
+        self._pixels = shared[:SLOT_BYTES]
 
     def use_slot(self, slot: int) -> None:
         """Have the pixels of the next image written there."""
-        self._pixels = self._shared[slot * PIXEL_BYTES : (slot + 1) * PIXEL_BYTES]
+        self._pixels = self._shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
 
     def answer(self, request: dict[str, Any]) -> Reply:
         """Read the image `uri` and `decode`, `alter`, `probe` or `thumbnail` it. Raises `ImageError`."""
@@ -134,7 +139,7 @@ class Decoder:
             return facts, thumbnail(image, longer_side_px)
         if request["task"] == "alter":
             return facts, self._altered(data, request["alterations"])
-        facts |= self._decode(data, request.get("region"))
+        facts |= self._decode(data, request.get("region"), request.get("tiles", ()), hashed=request["hashed"])
         facts["decode_ms"] = 1000 * (time.monotonic() - read_s)
         return facts, b""
 
@@ -147,12 +152,12 @@ class Decoder:
         copies = (altered(image, Alteration(name), self._limits) for name in names)
         return b"".join(resize_and_crop(copy).tobytes() for copy in copies)
 
-    def _decode(self, data: bytes, region: Region | None = None) -> dict[str, Any]:
-        """Leave the network's input in the shared memory; returns the size and hash of the whole image, and what
-        resizing took.
+    def _decode(self, data: bytes, region: Region | None, tiles: Sequence[Region], *, hashed: bool) -> dict[str, Any]:
+        """Leave the network's input in the shared memory, and behind it that of the tiles; returns the size and hash
+        of the whole image, and what resizing took.
         """
         image: Image.Image | Reduced
-        image = decode(data, self._limits) if self._exact else decode_reduced(data, self._limits, region)
+        image = decode(data, self._limits) if self._exact else decode_reduced(data, self._limits, region, tiles=tiles)
         decoded_s = time.monotonic()
         if isinstance(image, Reduced):
             square = cut(image)
@@ -160,10 +165,22 @@ class Decoder:
             square = resize_and_crop(image)
         else:
             square = resize_and_crop(image.crop(pixels_of(region, *image.size, self._limits)))
-        self._pixels[:] = square.tobytes()
-        whole, turn = (image.image, picture_turn(image)) if isinstance(image, Reduced) else (image, None)
-        facts = {"width": image.width, "height": image.height, "picture_hash": picture_hash(whole, turn)}
+        self._pixels[:PIXEL_BYTES] = square.tobytes()
+        for number, tile in enumerate(tiles, 1):
+            place = slice(number * PIXEL_BYTES, (number + 1) * PIXEL_BYTES)
+            self._pixels[place] = _tile(image, tile_of(tile, image.width, image.height)).tobytes()
+        facts: dict[str, Any] = {"width": image.width, "height": image.height}
+        if hashed:
+            whole, turn = (image.image, picture_turn(image)) if isinstance(image, Reduced) else (image, None)
+            facts["picture_hash"] = picture_hash(whole, turn)
         return facts | {"resize_ms": 1000 * (time.monotonic() - decoded_s)}
+
+
+def _tile(image: Image.Image | Reduced, pixels: tuple[int, int, int, int]) -> Image.Image:
+    """Return the network's input of a part of an image."""
+    if isinstance(image, Reduced):
+        return cut(replace(image, region=pixels))
+    return resize_and_crop(image.crop(pixels))
 
 
 def serve(decoder: type[Decoder] = Decoder) -> None:
@@ -171,7 +188,7 @@ def serve(decoder: type[Decoder] = Decoder) -> None:
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     config = DecoderConfig(**channel.receive()[0])
     _limit(config)
-    worker = decoder(config, memoryview(mmap.mmap(int(sys.argv[2]), SLOTS * PIXEL_BYTES)))
+    worker = decoder(config, memoryview(mmap.mmap(int(sys.argv[2]), SLOTS * SLOT_BYTES)))
     try:
         channel.send(READY)
         while True:

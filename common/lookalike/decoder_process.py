@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Final
 
-from lookalike.decoder_child import PIXEL_BYTES, READY, SLOTS, Channel, DecoderConfig
+from lookalike.decoder_child import PIXEL_BYTES, READY, SLOT_BYTES, SLOTS, Channel, DecoderConfig
 from lookalike.errors import DecoderCrashed, DecodeTimeout, SetupError, error_classes
 
 #: -P: the current folder, which anybody may have filled with modules, stays out of the import path.
@@ -25,7 +25,7 @@ CHILD_COMMAND: Final = (sys.executable, "-P", "-m", "lookalike.decoder_child")
 _START_TIMEOUT_S: Final = 60.0  # It takes a fifth of a second; a machine that swaps may take long.
 #: A terminal's Ctrl-C goes to its whole process group. Children end with their parent, not before it.
 _KEPT_FROM_CHILDREN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MEMORY_BYTES: Final = SLOTS * PIXEL_BYTES
+_MEMORY_BYTES: Final = SLOTS * SLOT_BYTES
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class Answer:
     _shared: mmap.mmap
     _slot: int
 
-    def pixels(self) -> bytearray:
-        """Copy the pixels out, which is to be done before the child is asked again."""
-        return bytearray(memoryview(self._shared)[self._slot * PIXEL_BYTES : (self._slot + 1) * PIXEL_BYTES])
+    def pixels(self, count: int = 1) -> bytearray:
+        """Copy so many of the network's inputs out, which is to be done before the child is asked again."""
+        begin = self._slot * SLOT_BYTES
+        return bytearray(memoryview(self._shared)[begin : begin + count * PIXEL_BYTES])
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,16 @@ from lookalike.errors import JobNotFound
 from lookalike.jobstore import ChunkOutcome, Idempotency, IngestItem, JobStore, Planned, WebhookClaim
 from lookalike.records import (
     ArchiveSource,
+    DeletionRequest,
     Failure,
     FailuresSource,
     IngestRequest,
     JobKind,
     JobState,
     ManifestSource,
+    Priority,
     Query,
+    Request,
     SearchRequest,
     Stage,
     UploadedFile,
@@ -120,6 +123,21 @@ def test_a_queued_job_says_how_many_come_before_it(store: JobStore) -> None:
     store.claim_searches(limit=1)
     assert [store.get(job.id).progress.position for job in searches] == [None, 0]
     assert {job.progress.position for job in store.list_jobs().jobs} == {None}
+
+
+def test_what_a_submit_returns_is_what_is_stored(store: JobStore) -> None:
+    requests: list[tuple[JobKind, Request]] = [
+        (JobKind.SEARCH, search_of(3).model_copy(update={"webhook": HOOK.webhook})),
+        (JobKind.SEARCH, search_of().model_copy(update={"model": "a" * 64})),
+        (JobKind.INGEST, FOLDER.model_copy(update={"sync": True, "priority": Priority.LOW})),
+        (JobKind.DELETION, DeletionRequest(filter="size > 0")),
+    ]
+    for kind, request in requests:
+        for owner in (None, "somebody"):
+            told, created = store.create(kind, request, owner=owner)
+            assert created
+            assert told == store.get(told.id)
+    assert [job.kind for job in store.list_jobs().jobs] == [kind for kind, _ in reversed(requests) for _ in "12"]
 
 
 def test_failures_are_counted_by_code_beyond_the_cap_of_the_ledger(store: JobStore) -> None:

@@ -90,6 +90,17 @@ def test_more_queries_than_are_compared_at_a_time_are_all_answered(
     compare(collection)
 
 
+@pytest.mark.parametrize("cores", [2, 3])
+def test_cores_that_share_a_comparison_leave_no_row_out(
+    collection: SearchingCollection, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(lite_search, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(lite_search, "_cores", lambda: cores)
+    compare(collection)
+    collection.insert([row | {"uri": "file:///photos/2.jpg"} for row in rows(305)[295:]])
+    compare(collection)
+
+
 def test_many_versions_of_the_closest_row_do_not_hide_the_others(collection: SearchingCollection) -> None:
     nearest = rows(300)[200]
     for _ in range(3 * lite_search._SPARE_ROWS):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import redis
 from numpy.typing import NDArray
 
 from ingest_parts import MODEL, after_batches, counts, draw, engine_of, many, work_off, worker_info
@@ -191,11 +192,11 @@ def test_an_ingest_that_a_worker_of_another_model_claims_is_handed_over(
 
 
 def test_a_ring_for_work_of_others_is_passed_on_to_them_once(
-    workers: tuple[Context, Context], image_root: Path
+    workers: tuple[Context, Context], image_root: Path, redis_url: str
 ) -> None:
     old, new = workers
     ask(old, image_root, model=MODEL.fingerprint)
-    with old.doorbell._app.connection_for_read() as connection:
+    with redis.Redis.from_url(redis_url) as client:
         for _ in range(2):
             SearchLane(new).ring()
-            assert connection.default_channel.client.llen(f"search.{MODEL.fingerprint[:12]}") == 1
+            assert client.llen(f"search.{MODEL.fingerprint[:12]}") == 1

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,11 @@ from ingest_parts import draw, engine_of, ingest, pool_of
 from lookalike.errors import FileMissing, QueueUnavailable
 from lookalike.jobstore import SearchClaim
 from lookalike.jobstore.redis import RedisJobStore
-from lookalike.records import JobKind, JobRecord, JobState, Query, SearchRequest
+from lookalike.records import JobError, JobKind, JobRecord, JobState, Query, SearchRequest
 from lookalike.remote import Fetched
 from lookalike_worker.context import Context
 from lookalike_worker.lanes import SearchLane
+from service import until
 
 Make = Callable[..., Context]
 NAMES = [f"p{number:02}.png" for number in range(6)]
@@ -162,6 +163,43 @@ def test_a_round_is_answered_before_the_pictures_of_the_next_are_fetched(make_wo
     engine_of(context).before = arrive
     SearchLane(replace(context, remote=store)).ring()
     assert [found(context.jobs.get(job_id)) for job_id in jobs] == [[name] for name in NAMES[:2]]
+
+
+@pytest.mark.usefixtures("keen_keepers")
+def test_a_job_store_that_is_away_for_a_moment_loses_no_answer(
+    make_worker: Make, image_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = stocked(make_worker, image_root, search_lease_s=60)
+    jobs = [submit(context, name) for name in NAMES[:2]]
+    finish_search, calls = context.jobs.finish_search, itertools.count(1)
+
+    def away_twice(claim: SearchClaim, outcome: Mapping[str, Any] | JobError) -> bool:
+        if next(calls) <= 2:
+            raise QueueUnavailable
+        return finish_search(claim, outcome)
+
+    monkeypatch.setattr(context.jobs, "finish_search", away_twice)
+    SearchLane(context).ring()
+    assert [found(context.jobs.get(job_id)) for job_id in jobs] == [[name] for name in NAMES[:2]]
+    assert engine_of(context).seen == [2], "nothing was searched twice"
+
+
+@pytest.mark.usefixtures("keen_keepers")
+def test_an_answer_is_dropped_once_its_lease_is_over(
+    make_worker: Make, image_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = stocked(make_worker, image_root, search_lease_s=0.3)
+    job_id = submit(context, NAMES[0])
+
+    def away(_: SearchClaim, __: Mapping[str, Any] | JobError) -> bool:
+        raise QueueUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(context.jobs, "finish_search", away)
+        SearchLane(context).ring()  # It ends, and raises nothing.
+    until(lambda: context.jobs.sweep().lapsed == 1, timeout_s=10)
+    SearchLane(context).ring()
+    assert found(context.jobs.get(job_id)) == [NAMES[0]]
 
 
 @pytest.mark.usefixtures("keen_keepers")

@@ -13,7 +13,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
-from lookalike_web.slow_clients import PatientWorker
+from lookalike_web.slow_readers import SlowReaderWorker
 from lookalike_web.waiting import LOOK_AGAIN_S, Parked, resumed
 
 
@@ -27,8 +27,8 @@ class _Stay:
     listens: bool = True  #: Whether the loop would notice that its client is gone.
 
 
-class ParkingWorker(PatientWorker):
-    """A `PatientWorker` that goes on with requests which were parked. But for `handle`, it runs in its one loop."""
+class ParkingWorker(SlowReaderWorker):
+    """A `SlowReaderWorker` that goes on with requests which were parked. But for `handle`, it runs in its one loop."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

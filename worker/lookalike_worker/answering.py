@@ -67,7 +67,8 @@ def answer(context: Context, searches: Sequence[Search]) -> None:
                     groups[_key(search, rules)].append(_Ready(search, asked, rules))
     for group in groups.values():
         try:
-            (_answer_picky if group[0].rules.is_picky else _answer_plain)(context, group)
+            in_rounds = _in_rounds(group[0].search, group[0].rules)
+            (_answer_picky if in_rounds else _answer_plain)(context, group)
         except LookalikeError as error:
             for ready in group:
                 ready.search.error = error
@@ -77,7 +78,12 @@ def _key(search: Search, rules: Rules) -> _Key:
     """Tell which searches can share their calls."""
     request = search.request
     shared = (request.collection, request.filter, request.params, request.consistency)
-    return (*shared, rules.is_picky, request.group_by)
+    return (*shared, _in_rounds(search, rules), request.group_by)
+
+
+def _in_rounds(search: Search, rules: Rules) -> bool:
+    """Tell whether more has to be looked at than becomes hits: with tiles, several of what is found are one image."""
+    return rules.is_picky or (search.collection is not None and search.collection.tiles is not None)
 
 
 def _how(search: Search) -> How:
@@ -118,20 +124,21 @@ def _answer_picky(context: Context, group: Sequence[_Ready]) -> None:
     waiting = list(group)
     request, how = group[0].search.request, _how(group[0].search)
     most = max(ready.needed for ready in group)
-    bound = min(MOST_CANDIDATES, max(_ENOUGH_CANDIDATES, _MORE * most))
+    tiles = group[0].search.collection.tiles if group[0].search.collection else None
+    # An image may be found by all of its tiles.
+    bound = min(MOST_CANDIDATES, max(_ENOUGH_CANDIDATES, _MORE * most) * (1 + tiles.count if tiles else 1))
     spare = max(len(ready.rules.own_ids) for ready in group) + _SPARE
-    limit = min(bound, most + spare + (most if request.distinct or request.group_by else 0))
+    limit = min(bound, most + spare + (most if request.distinct or request.group_by or tiles else 0))
     done: list[tuple[_Ready, list[Match], bool, bool]] = []
     while waiting:
-        answers = iter(
-            context.vectors.candidates(
-                request.collection, _vectors(waiting), limit=limit, how=how, group_by=request.group_by
-            )
-        )
+        look: dict[str, Any] = {"limit": limit, "how": how, "group_by": request.group_by}
+        answers = iter(context.vectors.candidates(request.collection, _vectors(waiting), **look))
+        parts = iter(context.vectors.tile_candidates(request.collection, _vectors(waiting), **look) if tiles else ())
         still = []
         for ready in waiting:
             lists = [
-                [_light(candidate, turn) for candidate in next(answers)]
+                [_light(candidate, turn) for candidate in next(source)]
+                for source in ((answers, parts) if tiles else (answers,))
                 for turn, _ in zip(ready.search.turns, ready.asked.vectors, strict=False)
             ]
             matches, more = merged(lists, ready.rules.metric, asked_for=limit)
@@ -161,6 +168,8 @@ def _light(candidate: Candidate, turn: Any) -> Match:
         sha256=candidate.sha256,
         group=candidate.group,
         variant=turn,
+        box=candidate.box,
+        is_stale=candidate.is_stale,
     )
 
 
@@ -199,6 +208,7 @@ def _hit(rank: int, match: Match, asked: Asked, collection: Collection) -> Hit:
         band=band,
         group=match.group,
         variant=match.variant,
+        box=match.box,
         sha256=image.sha256,
         width=image.width,
         height=image.height,
@@ -230,12 +240,12 @@ def _is_identical(match: Match, asked: Asked, metric: Metric) -> bool:
             return True
         if part.example.image_id == match.key:
             return True
+    if metric is Metric.IP or match.box is not None:
+        return False  # Inner products with others can be larger than that with itself, and a part is not the picture.
     if metric is Metric.COSINE:
         return match.distance >= 1 - SAME_COSINE
-    if metric is Metric.L2:
-        square = float(np.square(asked.vectors[0].astype(np.float64)).sum())
-        return match.distance <= 2 * SAME_COSINE * square
-    return False  # An inner product says nothing of it: others can be larger than that with itself.
+    square = float(np.square(asked.vectors[0].astype(np.float64)).sum())
+    return match.distance <= 2 * SAME_COSINE * square
 
 
 def outcome(search: Search, took_ms: float) -> dict[str, Any] | JobError:
@@ -243,19 +253,22 @@ def outcome(search: Search, took_ms: float) -> dict[str, Any] | JobError:
     if search.error or not search.collection:
         error = search.error or LookalikeError()
         return JobError(code=error.code, message=error.message)
-    background = _background(search.collection)
     result = SearchResult(
         collection=search.collection.name,
         metric=search.collection.metric,
         model=search.collection.model,
         took_ms=round(took_ms, 1),
-        background=background and _info(background),
+        background=background_of(search.collection),
         queries=tuple(_final(asked) for asked in search.asked),
     )
     return result.model_dump(mode="json")
 
 
-def _info(background: Background) -> BackgroundInfo:
+def background_of(collection: Collection) -> BackgroundInfo | None:
+    """Return what a result says of the background that its hits were rated by."""
+    background = _background(collection)
+    if background is None:
+        return None
     return BackgroundInfo(
         rows=background.rows,
         pairs=background.pairs,

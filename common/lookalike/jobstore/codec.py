@@ -10,6 +10,7 @@ from typing import Any, Final
 from lookalike.errors import InvalidParameter
 from lookalike.jobstore.base import Change, ChunkClaim, ChunkOutcome, IngestItem, Phase, PlanClaim, Planned, Step
 from lookalike.records import (
+    BulkSearchRequest,
     Failure,
     IngestRequest,
     JobError,
@@ -48,13 +49,22 @@ def first_fields(request: Request, owner: str | None = None) -> dict[str, str | 
     fields: dict[str, str | int] = {"webhook": request.webhook.url} if request.webhook else {}
     if owner is not None:
         fields["owner"] = owner
+    if isinstance(request, IngestRequest | SearchRequest | BulkSearchRequest) and request.model is not None:
+        fields["model"] = request.model
     if not isinstance(request, IngestRequest | SearchRequest):
         return fields | {"stride": STRIDES[Priority.NORMAL]}
-    if request.model is not None:
-        fields["model"] = request.model
     if isinstance(request, SearchRequest):
         return fields | {"total": len(request.queries)}
     return fields | {"stride": STRIDES[request.priority]} | ({"sync": "1"} if request.sync else {})
+
+
+def first_record(
+    job_id: str, kind: JobKind, request: str, fields: Mapping[str, str | int], *, created_ms: int, position: int | None
+) -> JobRecord:
+    """Make the record of a job as it is created, of its request as JSON and its `first_fields`."""
+    first = {"kind": kind, "state": JobState.QUEUED, "created_at": created_ms, "version": 1, "request": request}
+    told = {name: str(value) for name, value in {**first, **fields}.items()}
+    return placed(record_of(job_id, told, ()), position)
 
 
 def items_json(items: Sequence[IngestItem]) -> str:

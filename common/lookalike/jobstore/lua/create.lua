@@ -1,5 +1,6 @@
 -- Write a queued job. ARGV: id, kind, request, fields as JSON, idempotency key or '', digest.
--- Returns {code, id}: created, existing, conflict, full.
+-- Returns {code, id}: created, existing, conflict, full. Where it was created just now, also the time in milliseconds and
+-- how many come before it, so that nobody need read what was written this moment.
 local id, kind, request, fields, idempotency, digest = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
 -- The first try may have reached us although its answer did not reach the client.
@@ -26,8 +27,8 @@ if idempotency ~= '' then
 end
 if kind == 'search' then
   join_searches(id, 'RPUSH')
-else
-  set(id, 'plan', 'waiting', 'phase', 'list', 'listed', 0, 'next_chunk', 0)
-  take_turn(id)
+  return { 'created', id, NOW, redis.call('LLEN', line('search', get(id, 'model'))) - 1 }
 end
-return { 'created', id }
+set(id, 'plan', 'waiting', 'phase', 'list', 'listed', 0, 'next_chunk', 0)
+take_turn(id)
+return { 'created', id, NOW, redis.call('ZRANK', line('ring', get(id, 'model')), id) }

@@ -85,8 +85,13 @@ class RedisReads(RedisConnection):
         deadline, looks_s = now_s + timeout_s, float("-inf")
         with self._listener.listen(f"{PREFIX}{channel_name}:{job_id}") as heard:
             while now_s < deadline and not stopped():
-                if heard.is_set() or now_s >= looks_s:
+                if heard.is_set():
                     heard.clear()  # Before the look: what changes after that is heard.
+                    record = self.get(job_id)
+                    if reached(record.state, record.version):
+                        return record
+                    looks_s = now_s + LOOK_AGAIN_S
+                elif now_s >= looks_s:
                     if reached(*self._glance(job_id)):
                         break
                     looks_s = now_s + LOOK_AGAIN_S

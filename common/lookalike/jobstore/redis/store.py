@@ -35,6 +35,7 @@ from lookalike.jobstore.base import (
 from lookalike.jobstore.codec import (
     failure_lines,
     first_fields,
+    first_record,
     items_json,
     items_of,
     outcome_counts,
@@ -81,13 +82,15 @@ class RedisJobStore(RedisReads):
         owner: str | None = None,
     ) -> tuple[JobRecord, bool]:
         key, digest = (idempotency.key, idempotency.digest) if idempotency else ("", "")
-        fields = json.dumps(first_fields(request, owner))
-        code, job_id = self._run("create", str(ULID()), kind, request_json(request), fields, key, digest)
+        told, fields = request_json(request), first_fields(request, owner)
+        code, job_id, *rest = self._run("create", str(ULID()), kind, told, json.dumps(fields), key, digest)
         if code == "full":
             raise QueueFull
         if code == "conflict":
             raise IdempotencyConflict
-        return self.get(job_id), code == "created"
+        if not rest or "model" in fields:  # Whether a model has workers, only a look tells.
+            return self.get(job_id), code == "created"
+        return first_record(job_id, kind, told, fields, created_ms=rest[0], position=rest[1]), True
 
     def cancel(self, job_id: str) -> JobRecord:
         self._run("cancel", job_id)
