@@ -78,6 +78,14 @@ def collect(
         _remove(uploads, "images", unused, older_than=older_than, tally=kept, dry_run=dry_run)
         if not dry_run:
             _put_off(uploads, set(slab) - set(unused))
+    _remove(
+        uploads,
+        "senders",
+        _old(uploads, "senders", older_than),
+        older_than=older_than,
+        tally=_Tally(),
+        dry_run=dry_run,
+    )
     queries_older_than = now - settings.result_ttl_s - _SLACK_S
     queries = (file for file in _old(uploads, "queries", queries_older_than) if file.sha256 not in in_use)
     _remove(uploads, "queries", queries, older_than=queries_older_than, tally=kept, dry_run=dry_run)

@@ -60,6 +60,8 @@ def test_whatever_is_sent_is_answered_as_the_openapi_document_says(fuzzed: Stack
         timeout=540,
         check=False,
     )
+    # How much was sent; `pytest -rP` shows it.
+    print(done.stdout[done.stdout.rfind("= SUMMARY =") :])  # noqa: T201
     assert done.returncode == 0, f"{done.stdout[-40_000:]}\n{done.stderr}\n{fuzzed.logs()}"
     assert "No issues found" in done.stdout or "passed" in done.stdout, done.stdout
     assert fuzzed.is_ready(), fuzzed.logs()

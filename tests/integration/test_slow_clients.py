@@ -1,18 +1,27 @@
 """Clients that are slow on purpose, before the front end as it is deployed: everybody else is served meanwhile."""
 
+import hashlib
 import json
+import random
+import resource
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from bad_files import jpeg
 from front_end import FOLDER, FrontEnd, running
-from lookalike.records import JobState
+from lookalike.artifacts import Artifacts
+from lookalike.jobstore import PlanClaim, Planned
+from lookalike.jobstore.redis import RedisJobStore
+from lookalike.records import Failure, JobState, Stage
+from lookalike.settings import Settings
 
 THREADS = 8  #: As `front_end` runs it.
 
@@ -111,3 +120,102 @@ def test_a_stop_does_not_wait_for_clients_that_have_asked_nothing(tmp_path: Path
                 open_ones.enter_context(closing(slow(front_end, b"")))
             assert_served(front_end)
         assert front_end.process.returncode == 0
+
+
+def test_a_process_that_may_open_no_more_files_says_so_and_goes_on(front_end: FrontEnd) -> None:
+    (worker,) = psutil.Process(front_end.process.pid).children()
+    assert_served(front_end)  # What is opened for good with a first request is open.
+    before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    with ExitStack() as open_ones:
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (worker.num_fds(), before[1]))
+        try:
+            for _ in range(64):
+                connection = open_ones.enter_context(closing(slow(front_end, HALF_A_HEAD)))
+                connection.settimeout(0.5)
+                try:
+                    answer = connection.recv(1 << 16)
+                except TimeoutError:
+                    continue  # It was accepted: a file was free.
+                break
+            else:
+                pytest.fail("all were accepted")
+        finally:
+            resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, before)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"Retry-After: 5" in head
+    assert json.loads(body)["code"] == "overloaded"
+    assert_served(front_end)
+    assert worker.is_running(), "nobody else's connection was lost"
+
+
+# --- Answers --------------------------------------------------------------------------------------------------------
+
+LARGE = random.Random(5).randbytes(24 << 20)  #: More than any buffer on the way takes.
+FEW_BYTES = 4096
+
+
+def reading(front_end: FrontEnd, path: str) -> socket.socket:
+    """A client that asks for something, and takes next to nothing of it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FEW_BYTES)
+    connection.settimeout(120)
+    connection.connect(("127.0.0.1", front_end.port))
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    assert connection.recv(1) == b"H"
+    return connection
+
+
+@pytest.fixture
+def job_id(front_end: FrontEnd, redis_server: str) -> str:
+    """A job that has left a large file and a long ledger, and goes on."""
+    created = str(front_end.http.post("/v1/ingests", json=FOLDER).json()["id"])
+    artifacts = Artifacts(front_end.folder / "data" / "artifacts", min_free_bytes=0)
+    for part, begin in enumerate(range(0, len(LARGE), 5 << 20)):
+        artifacts.write(created, "large.npy", LARGE[begin : begin + (5 << 20)], part=part)
+    with closing(RedisJobStore.connect(Settings(redis_url=redis_server))) as jobs:
+        while not (isinstance(plan := jobs.claim_ingest(), PlanClaim) and plan.job_id == created):
+            assert plan is not None
+        message = "It is broken. " * 500
+        for page in range(20):
+            failures = tuple(
+                Failure(uri=f"file:///{page}-{line}", code="image_corrupt", message=message, stage=Stage.LIST)
+                for line in range(50)
+            )
+            assert jobs.add_chunk(plan, (), cursor=str(page), planned=Planned(failures=failures)) is not None
+    return created
+
+
+@pytest.mark.parametrize("path", ["files/large.npy", "failures"])
+def test_clients_that_take_nothing_of_large_answers_hold_no_thread_that_others_need(
+    front_end: FrontEnd, job_id: str, path: str
+) -> None:
+    with ExitStack() as open_ones:
+        readers = [
+            open_ones.enter_context(closing(reading(front_end, f"/v1/jobs/{job_id}/{path}")))
+            for _ in range(4 * THREADS)
+        ]
+        assert_served(front_end)
+        # Whoever goes on reading gets the whole, in order.
+        whole = b"H" + b"".join(iter(lambda: readers[-1].recv(1 << 16), b""))
+        for reader in readers[:-1]:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # It hangs up.
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    if path == "failures":
+        assert [json.loads(line)["uri"] for line in unchunked(body).splitlines()] == [
+            f"file:///{page}-{line}" for page in range(20) for line in range(50)
+        ]
+    else:
+        assert hashlib.sha256(body).digest() == hashlib.sha256(LARGE).digest()
+    assert_served(front_end)
+
+
+def unchunked(body: bytes) -> bytes:
+    parts = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        parts.append(body[: int(size, 16)])
+        body = body[int(size, 16) + 2 :]
+    assert parts.pop() == b"", "the last chunk is empty"
+    return b"".join(parts)

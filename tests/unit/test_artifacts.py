@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lookalike import artifacts as artifacts_module
 from lookalike.artifacts import Artifact, Artifacts
 from lookalike.errors import ArtifactNotFound, InsufficientStorage, JobExpired, JobNotFound, QueueUnavailable
 from lookalike.garbage import collect
@@ -117,7 +116,7 @@ def test_a_full_disk_is_said_to_be_one_and_keeps_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts_module.Path, "replace", full)
+        patch.setattr(Path, "replace", full)
         with pytest.raises(InsufficientStorage):
             artifacts.write(JOB, "a.csv", b"more")
     assert read(artifacts, "a.csv") == b"whole"

@@ -19,6 +19,7 @@ import redis
 import yaml
 
 from lookalike.settings import Settings
+from lookalike_web.keys import KeyRing
 from redis_server import start_redis, valkey_binary
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +186,31 @@ def test_the_settings_with_the_example_are_accepted(monkeypatch: pytest.MonkeyPa
 
 
 def interpolated(text: str, given: dict[str, str]) -> str:
-    return re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda found: given[found[1]], text)
+    def value(found: re.Match[str]) -> str:
+        if found[2] == ":+":
+            return found[3] if given[found[1]] else ""
+        return given[found[1]] or (found[3] if found[2] == ":-" else "")
+
+    return re.sub(r"\$\{(\w+)(?:(:[-?+])([^}]*))?\}", value, text)
+
+
+@pytest.mark.parametrize(("named", "keys"), [("", ()), ("keys.toml", ("visitor",))], ids=["unset", "set"])
+def test_a_file_of_keys_is_read_where_one_is_named_and_else_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, keys: tuple[str, ...]
+) -> None:
+    hashed = "0" * 64
+    (tmp_path / "keys.toml").write_text(f'[[keys]]\nname = "visitor"\nsha256 = ["{hashed}"]\n')
+    given = {**example(), "KEYS_FILE": named and str(tmp_path / named)}
+    (mount,) = [one for one in SERVICES["web"]["volumes"] if isinstance(one, dict) and "KEYS_FILE" in one["source"]]
+    variable = interpolated(SERVICES["web"]["environment"]["LOOKALIKE_KEYS_FILE"], given)
+    source = interpolated(mount["source"], given)
+    assert variable == (mount["target"] if named else "")
+    assert source == (str(tmp_path / named) if named else "/dev/null")
+    assert mount["read_only"]
+    # Inside the container what is mounted has the target's name.
+    monkeypatch.setenv("LOOKALIKE_KEYS_FILE", source if variable else "")
+    monkeypatch.delenv("LOOKALIKE_API_KEYS", raising=False)
+    assert tuple(key.name for _, key in KeyRing.from_settings(Settings())._keys) == keys
 
 
 def test_the_example_holds_exactly_the_variables_that_are_used() -> None:

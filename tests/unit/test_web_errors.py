@@ -1,5 +1,6 @@
 """Every refusal is a problem document, the framework's own included, and every answer carries the same headers."""
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from fakes import Web, build_web
 from lookalike import errors
 from lookalike_web.app import create_app
 from lookalike_web.errors import STATUS, status_of
-from lookalike_web.gunicorn_worker import problem_bytes
 from lookalike_web.parsing import parse_json
+from lookalike_web.refusing import problem_bytes
 
 HEADERS = ("X-Request-ID", "X-Content-Type-Options", "Referrer-Policy", "Content-Security-Policy", "Cache-Control")
 
@@ -180,6 +181,39 @@ def test_a_bug_is_logged_with_its_traceback_and_answered_without(
     assert logged.exc_info
     assert logged.exc_info[0] is ZeroDivisionError
     assert answer.json["request_id"] in logged.getMessage()
+
+
+@pytest.mark.parametrize("behind", [OSError, errors.QueueUnavailable], ids=["by itself", "behind another error"])
+def test_a_process_that_may_open_no_more_files_is_overloaded_and_has_no_bug(
+    web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, behind: type[Exception]
+) -> None:
+    def open_one_more() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def broken() -> None:
+        try:
+            open_one_more()
+        except OSError as error:
+            if behind is OSError:
+                raise
+            raise behind from error
+
+    monkeypatch.setattr(web.services.jobs, "list_jobs", lambda **_: broken())
+    answer = web.client.get("/v1/jobs")
+    assert (answer.status_code, answer.json["code"]) == (503, "overloaded")
+    assert answer.headers["Retry-After"] == "5"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_errors_that_stand_behind_each_other_are_answered(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = errors.QueueUnavailable(), ValueError()
+    first.__cause__, second.__cause__ = second, first
+
+    def broken() -> None:
+        raise first
+
+    monkeypatch.setattr(web.services.jobs, "list_jobs", lambda **_: broken())
+    assert web.client.get("/v1/jobs").json["code"] == "queue_unavailable"
 
 
 def test_every_error_class_has_a_status_of_its_own_or_its_ancestors() -> None:

@@ -123,6 +123,26 @@ def test_many_large_requests_together_take_little_memory(worker: CollectingWorke
         assert worker.held_bytes <= slow_clients.ALL_COLLECTED_BYTES + clients * 2 * (1 << 16)
 
 
+def test_an_upload_that_gets_no_turn_is_told_to_come_again(
+    worker: CollectingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        client = worker.connect(stack)
+        send(worker, client, HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        worker.turn()
+        worker.murder_pending()
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+        monkeypatch.setattr(slow_clients, "TURN_S", -1.0)
+        worker.murder_pending()
+        answer = client.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Retry-After" in answer
+        assert b'"busy"' in answer
+        assert client.recv(1) == b""
+        assert (worker.nr_conns, worker.submitted, worker.held_bytes) == (0, [], 0)
+
+
 def test_of_requests_that_were_sent_ahead_no_more_is_read_than_the_next_one_needs(worker: CollectingWorker) -> None:
     ask = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     ours, client = socket.socketpair()

@@ -16,6 +16,7 @@ from werkzeug.exceptions import (
 )
 
 from lookalike import errors
+from lookalike_web.refusing import OUT_OF_FILES, RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,15 @@ class Busy(errors.LookalikeError):
     code = "busy"
 
 
+class Overloaded(errors.LookalikeError):
+    """This service has as many connections and files open as it may. Send the request again later.
+
+    Its operator can raise the limit of open files (`ulimit -n`).
+    """
+
+    code = "overloaded"
+
+
 class NotReady(errors.LookalikeError):
     """The service cannot do its work yet. `checks` says which part is missing."""
 
@@ -122,6 +132,7 @@ STATUS: Final[Mapping[type[errors.LookalikeError], HTTPStatus]] = {
     errors.VectorStoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SourceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InsufficientStorage: HTTPStatus.INSUFFICIENT_STORAGE,
 }
@@ -136,9 +147,6 @@ FRAMEWORK: Final[Mapping[int, type[errors.LookalikeError]]] = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: UnsupportedMediaType,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: RangeNotSatisfiable,
 }
-
-#: Seconds after which a refused request may be worth another try.
-RETRY_AFTER_S: Final = 5
 
 
 class Problem(Exception):
@@ -191,7 +199,20 @@ def respond(problem: Problem) -> Response:
     return response
 
 
+def _is_out_of_files(error: BaseException | None) -> bool:
+    """Tell whether what is behind an error is that this process may open no more files and connections."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # Errors that were raised again may stand behind each other.
+        if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _on_lookalike_error(error: errors.LookalikeError) -> Response:
+    if _is_out_of_files(error):
+        return _on_bug(error)
     members = {"offset": error.offset} if isinstance(error, errors.UploadConflict) else {}
     problem = Problem(error, members=members)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -219,7 +240,10 @@ def _on_http_exception(exception: HTTPException) -> Response:
 
 
 def _on_bug(exception: Exception) -> Response:
-    """Log a bug with its traceback and answer without detail."""
+    """Log a bug with its traceback and answer without detail; that no file can be opened is none, and passes."""
+    if _is_out_of_files(exception):
+        log.warning("%s %s: too many open files", request.method, request.path)
+        return respond(Problem(Overloaded()))
     log.error("%s %s failed [%s]", request.method, request.path, g.request_id, exc_info=exception)
     return respond(Problem(errors.LookalikeError()))
 

@@ -1,14 +1,10 @@
 """gunicorn's threaded worker, answering what it refuses before the app sees it in the app's own form."""
 
-import json
-import secrets
 import socket
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from lookalike_web.parking import ParkingWorker
-
-_CODES: Final = {HTTPStatus.REQUEST_URI_TOO_LONG: "uri_too_long", HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error"}
+from lookalike_web.refusing import problem_bytes
 
 
 class _Recorder:
@@ -36,25 +32,3 @@ class ProblemThreadWorker(ParkingWorker):
             client.sendall(problem_bytes(int(status), reason))
         except OSError as error:
             self.log.debug("the client was gone before its refusal: %s", error)
-
-
-def problem_bytes(status: int, reason: str) -> bytes:
-    """Write a whole response that refuses a request which could not be parsed."""
-    code = _CODES.get(HTTPStatus(status), "invalid_request")
-    request_id = secrets.token_hex(8)
-    problem = {
-        "type": f"/docs#error-{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "detail": f"The request is not one that HTTP allows here ({reason}). Nothing was done.",
-        "code": code,
-        "request_id": request_id,
-        "instance": "",
-    }
-    body = json.dumps(problem).encode()
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
-        f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {request_id}\r\n"
-        "Connection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -7,6 +7,7 @@ from lookalike.errors import JobNotFound, RootNotAllowed
 from lookalike.records import (
     AnySource,
     ArchiveSource,
+    BulkSearchRequest,
     FailuresSource,
     FolderSource,
     IngestRequest,
@@ -29,7 +30,7 @@ def check_permitted(services: Services, wanted: Request) -> None:
         for example in wanted.examples:
             _check_file(services, example.path)
             _check_object(services, example.url)
-    elif isinstance(wanted, IngestRequest):
+    elif isinstance(wanted, IngestRequest | BulkSearchRequest):
         _check_source(services, wanted.source)
 
 

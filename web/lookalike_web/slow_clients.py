@@ -9,6 +9,7 @@ gunicorn's loop also waits, up to two seconds, for each client to take its leave
 looks after them beside everything else.
 """
 
+import os
 import re
 import socket
 import struct
@@ -22,12 +23,15 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from lookalike_web.refusing import OUT_OF_FILES, busy_bytes
+
 ARRIVAL_S: Final = 10.0  #: By when a request has to be here; a larger one is given longer, at `MIN_BYTES_PER_S`.
 MIN_BYTES_PER_S: Final = 16 << 10
 COLLECTED_BYTES: Final = 4 << 20  #: The largest request that is collected.
 ALL_COLLECTED_BYTES: Final = 32 << 20  #: Of all requests that wait for a thread; what comes then is an upload.
 UNSAID_BYTES: Final = 64 << 20  #: What a body that does not say its length is given time for.
 SILENCE_S: Final = 30  #: What an upload may pause, and a client may take no byte of its answer.
+TURN_S: Final = 60.0  #: What an upload waits for a thread at most; then its client is to send it again later.
 UPLOAD_SHARE: Final = 8  #: One thread in so many reads uploads; long-polls may hold three quarters of them.
 
 LEAVE_S: Final = 2.0  #: What a client whose connection is at its end is given to close its side.
@@ -39,6 +43,10 @@ _RECEIVE_BYTES: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"^content-length:([^\r]*)\r$", re.IGNORECASE | re.MULTILINE)
 _LENGTH_DIGITS: Final = 18
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
+_NO_TURN: Final = busy_bytes("busy", "Too many uploads wait to be read at the moment. Send it again later.")
+_NO_FILES: Final = busy_bytes(
+    "overloaded", "This service has as many connections and files open as it may. Send the request again later."
+)
 _EXPECT: Final = re.compile(rb"^expect:", re.IGNORECASE | re.MULTILINE)
 
 
@@ -49,6 +57,7 @@ class Arrival:
     conn: Any  #: gunicorn's connection.
     received: bytearray
     begun: float = field(default_factory=time.monotonic)
+    waiting_since: float = 0.0  #: When it began to wait for a thread that reads uploads.
     head_bytes: int = 0  #: Of its head with the empty line, 0 until that has come.
     body_bytes: int = 0  #: Of its body, as the head says; `UNSAID_BYTES` where it does not.
     sets_pace: bool = False  #: Whether its body has to be read as it comes, since its end or its client waits for us.
@@ -103,8 +112,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
         self._waiting: deque[Arrival] = deque()  #: Uploads that no thread reads yet.
         self._leaving: dict[Any, float] = {}  #: Connections that are at their end, and by when they are closed.
         self._upload_slots = max(1, self.cfg.threads // UPLOAD_SHARE)
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)  #: Given up to answer once no file is to be had.
 
     # --- What gunicorn calls ---
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection; where no more files can be opened, turn its client away instead of ending."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in OUT_OF_FILES:
+                raise
+            self.log.warning("a client was turned away: %s", error.strerror)
+            self._turn_away(listener)
 
     def enqueue_req(self, conn: Any) -> None:
         """Collect a request from a connection that is new, or that has something to read again."""
@@ -145,6 +165,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
                 with suppress(OSError):  # Its thread finds the end of the stream, and comes back by itself.
                     conn.sock.shutdown(socket.SHUT_RD)
 
+        for arrival in [arrival for arrival in self._waiting if now > arrival.waiting_since + TURN_S]:
+            self._waiting.remove(arrival)
+            self._refuse(arrival.conn, _NO_TURN)
         for conn in [conn for conn, deadline in self._leaving.items() if now > deadline]:
             self._end(conn)
 
@@ -182,6 +205,28 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
     def _drop(self, conn: Any) -> None:
         self.nr_conns -= 1
         conn.close()
+
+    def _refuse(self, conn: Any, answer: bytes) -> None:
+        with suppress(OSError):  # Its client is gone, or takes nothing.
+            conn.sock.send(answer, socket.MSG_DONTWAIT)
+        self.nr_conns -= 1
+        conn.close(graceful=True)
+
+    def _turn_away(self, listener: Any) -> None:
+        """Answer a client with the file that is kept for that, and let go of connections that nobody uses."""
+        self.murder_keepalived(force=True)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        with suppress(OSError):  # Another thread was first to take the file; the client is accepted later.
+            client, _ = listener.accept()
+            with client:
+                client.setblocking(False)
+                client.send(_NO_FILES)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(_RECEIVE_BYTES)  # To close before what it sent is read would cut the answer.
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
 
     # --- Closing ---
 
@@ -221,6 +266,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
         if arrival.is_whole or not arrival.head_bytes:
             self._submit(arrival)
         else:
+            arrival.waiting_since = time.monotonic()
             self._waiting.append(arrival)
             self._start_uploads()
 

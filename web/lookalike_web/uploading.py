@@ -8,6 +8,7 @@ from werkzeug.datastructures import FileStorage
 from lookalike.errors import ImageError
 from lookalike.records import UploadedFile
 from lookalike.uploads import Area, UploadStore
+from lookalike_web.auth import caller
 from lookalike_web.errors import Problem
 
 MAX_NAME_CHARS = 1024
@@ -21,6 +22,8 @@ def keep(store: UploadStore, images: Iterable[FileStorage], *, area: Area) -> tu
 def _keep_one(store: UploadStore, image: FileStorage, *, area: Area) -> UploadedFile:
     name = "".join(char for char in image.filename or "" if char.isprintable())[:MAX_NAME_CHARS]
     try:
-        return UploadedFile(sha256=store.put(cast(BinaryIO, image.stream), area=area), name=name)
+        sha256 = store.put(cast(BinaryIO, image.stream), area=area)
+        store.note_sender(caller().owner_seen, sha256)
     except ImageError as error:
         raise Problem(error, members={"name": name}) from error
+    return UploadedFile(sha256=sha256, name=name)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import httpx2
 from pydantic import BaseModel
 
+from lookalike.client.arriving import Arriving
 from lookalike.errors import (
     IdempotencyConflict,
     InvalidParameter,
@@ -217,21 +218,37 @@ class Connection(Wire):
             time.sleep(pauses.after(outcome))
 
     def save(self, call: Call, path: Path) -> None:
-        """Write the body of an answer to a file as it comes: it may be larger than memory. Raises as `send` does."""
-        part = path.with_name(f".{path.name}.part")
+        """Write the body of an answer to a file as it comes: it may be larger than memory.
+
+        Goes on where it was interrupted, in this call or in an earlier one. Raises as `send` does.
+        """
+        arriving = Arriving(path)
+        pauses = self._pauses(call)
+        while True:
+            before = arriving.size
+            outcome = self._receive(call, arriving)
+            if outcome is None:
+                return
+            if arriving.size > before:
+                pauses = self._pauses(call)
+            time.sleep(pauses.after(outcome))
+
+    def _receive(self, call: Call, arriving: Arriving) -> httpx2.Response | httpx2.TransportError | None:
+        """Ask for what is missing of a file; returns what went wrong, None where it is whole now."""
+        headers = {**call.headers, **arriving.headers()}
         try:
-            with self._http.stream(call.method, call.path, params=dict(call.params)) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise self._judge(call, answer)[0]
-                with part.open("wb") as file:
-                    for block in answer.iter_bytes():
-                        file.write(block)
-            part.replace(path)
+            with self._http.stream(call.method, call.path, params=dict(call.params), headers=headers) as answer:
+                self._answered = True
+                if answer.is_success:
+                    arriving.take(answer)
+                    return None
+                answer.read()
         except httpx2.TransportError as error:
-            raise self._unreachable(error) from error
-        finally:
-            part.unlink(missing_ok=True)
+            return error
+        if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE and arriving.size:
+            arriving.discard()  # It is no beginning of what is there.
+            return self._receive(call, arriving)
+        return answer
 
     def probe(self, path: str) -> dict[str, Any]:
         """Ask once for a JSON object that comes with whatever status; raises `ServiceUnreachable`."""

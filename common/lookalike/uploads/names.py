@@ -1,10 +1,12 @@
 """What uploads are called: their URIs, and where in an area a content's file lies."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Area = Literal["images", "queries"]
+#: Those of `senders` are empty files that say who has sent which content; they have no URIs.
+Area = Literal["images", "queries", "senders"]
 
 UPLOAD_SCHEME: Final = "upload:"
 QUERY_SCHEME: Final = "query:"
@@ -48,6 +50,11 @@ def parse_uri(uri: str) -> tuple[Area, str] | None:
     scheme, _, sha256 = uri.rpartition(":")
     area = _AREA_OF.get(scheme + ":")
     return (area, sha256) if area is not None and is_sha256(sha256) else None
+
+
+def sender_mark(owner: str, sha256: str) -> str:
+    """Return what the mark is called that an owner has sent a content: from it, neither of both can be learnt."""
+    return hashlib.sha256(f"{owner}\n{sha256}".encode()).hexdigest()
 
 
 def relative_path(sha256: str) -> str:

@@ -47,6 +47,7 @@ class _Note(Record):
     """What is known of an upload besides its bytes."""
 
     request: UploadRequest
+    owner: str | None = None  #: Who began it, and alone may see it; None for all who may see everything.
     sha256: str | None = None  #: Of the whole, once it was hashed.
     #: Tells this attempt from others with the same id, which processes may have hashed the beginning of.
     attempt: str = Field(default_factory=lambda: secrets.token_hex(_ID_BYTES))
@@ -61,45 +62,46 @@ class Partials:
         self._folder = store.unfinished_folder
         self._digests = RunningDigests()
 
-    def begin(self, wanted: UploadRequest) -> UploadRecord:
+    def begin(self, wanted: UploadRequest, *, owner: str | None = None) -> UploadRecord:
         """Announce a file; the record is complete already where the store has its content.
 
-        With a hash, an upload that was begun before is gone on with, by whoever has the same file.
+        With a hash, an upload that was begun before is gone on with, by whoever has the same file. An owner learns of
+        what this owner has sent, and of nothing else: knowing a content's hash does not show whether it is here.
         Raises `PayloadTooLarge` and `InsufficientStorage`.
         """
         if wanted.size > self._max_bytes:
             raise PayloadTooLarge(
                 f"The file has {wanted.size} bytes, and this service takes no more than {self._max_bytes} in one file."
             )
-        if wanted.sha256 is not None and self._store.size(wanted.sha256) == wanted.size:
+        if wanted.sha256 is not None and self._store.was_sent_by(owner, wanted.sha256):
             known = self._kept(wanted.sha256)
-            if known is not None:
+            if known is not None and known.size == wanted.size:
                 return known.model_copy(update={"name": wanted.name})
         with full_disk_refused():
             self._folder.mkdir(parents=True, exist_ok=True)
-            upload_id = _id_of(wanted)
+            upload_id = _id_of(wanted, owner)
             self._store.check_space(wanted.size - self._length(upload_id))
             if self._create(upload_id) or not self._note(upload_id).exists():
-                self._write_note(upload_id, _Note(request=wanted))
-        return self.get(upload_id)
+                self._write_note(upload_id, _Note(request=wanted, owner=owner))
+        return self.get(upload_id, owner=owner)
 
-    def get(self, upload_id: str) -> UploadRecord:
-        """Return how far an upload is; raises `UploadNotFound`.
+    def get(self, upload_id: str, *, owner: str | None = None) -> UploadRecord:
+        """Return how far an upload is; raises `UploadNotFound`, also for that of another owner.
 
         One of which all has arrived has no `sha256` as long as another request puts it away.
         """
         if is_sha256(upload_id):  # It was complete when it was announced.
-            known = self._kept(upload_id)
+            known = self._kept(upload_id) if self._store.was_sent_by(owner, upload_id) else None
             if known is None:
                 raise UploadNotFound
             return known
-        note = self._read_note(upload_id)
+        note = self._own(upload_id, owner)
         offset = self._offset(upload_id, note)
         if offset == note.request.size:  # Also where a process died before its last words.
             return self._finish(upload_id)
         return _record(upload_id, note, offset)
 
-    def append(self, upload_id: str, offset: int, stream: Stream) -> UploadRecord:
+    def append(self, upload_id: str, offset: int, stream: Stream, *, owner: str | None = None) -> UploadRecord:
         """Go on with an upload at `offset`, which has to be where it stands; the last byte completes it.
 
         Raises `UploadNotFound`; `UploadConflict` with the true offset where it stands elsewhere, or another sender has
@@ -107,7 +109,7 @@ class Partials:
         hash than was announced; `InsufficientStorage`; and what reading the stream raises. What was written before
         stays, except after a mismatch.
         """
-        record = self.get(upload_id)
+        record = self.get(upload_id, owner=owner)
         if offset != record.offset:
             raise UploadConflict(offset=record.offset)
         if record.offset < record.size:
@@ -118,11 +120,14 @@ class Partials:
             return self._finish(upload_id)
         return record
 
-    def discard(self, upload_id: str) -> None:
-        """Give an upload up; raises `UploadNotFound`. The content of a complete one stays for others who have it."""
+    def discard(self, upload_id: str, *, owner: str | None = None) -> None:
+        """Give an upload up; raises `UploadNotFound`, also for that of another owner.
+
+        The content of a complete one stays for others who have it.
+        """
         if is_sha256(upload_id):
             return
-        self._read_note(upload_id)
+        self._own(upload_id, owner)
         try:
             with self._locked(upload_id):
                 self._unlink(upload_id)
@@ -218,6 +223,7 @@ class Partials:
                 raise UploadMismatch
             # Noted first: should this process die before the move, the next one to ask makes it.
             self._write_note(upload_id, note.model_copy(update={"sha256": sha256}))
+        self._store.note_sender(note.owner, sha256)
         self._store.adopt(self._data(upload_id), sha256, booked=True)
         return _record(upload_id, note.model_copy(update={"sha256": sha256}), note.request.size)
 
@@ -259,6 +265,12 @@ class Partials:
             return _Note.model_validate_json(self._note(upload_id).read_bytes())
         except FileNotFoundError:
             raise UploadNotFound from None
+
+    def _own(self, upload_id: str, owner: str | None) -> _Note:
+        note = self._read_note(upload_id)
+        if owner not in {None, note.owner}:
+            raise UploadNotFound
+        return note
 
     def _write_note(self, upload_id: str, note: _Note) -> None:
         part = self._folder / (secrets.token_hex(_ID_BYTES) + PART)
@@ -319,14 +331,16 @@ class Partials:
         return size
 
 
-def _id_of(wanted: UploadRequest) -> str:
+def _id_of(wanted: UploadRequest, owner: str | None) -> str:
     """Return an id that nobody can guess who does not have the content: then it is the content's own.
 
-    So a sender that was restarted, or another one with the same file, completes what is there.
+    So a sender that was restarted, or another one with the same file, completes what is there; not one of another
+    owner, who would learn that it is there.
     """
     if wanted.sha256 is None:
         return secrets.token_hex(_ID_BYTES)
-    return hashlib.blake2b(f"{wanted.sha256} {wanted.size}".encode(), digest_size=_ID_BYTES).hexdigest()
+    of_whom = "" if owner is None else f" {owner}"
+    return hashlib.blake2b(f"{wanted.sha256} {wanted.size}{of_whom}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 def _record(upload_id: str, note: _Note, offset: int) -> UploadRecord:

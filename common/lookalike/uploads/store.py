@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, Self
 from lookalike.errors import FileMissing, FileTooLarge
 from lookalike.roots import OpenedFile
 from lookalike.uploads.folder import FolderFiles
-from lookalike.uploads.names import AREAS, Area, Kept, is_sha256, parse_uri
+from lookalike.uploads.names import AREAS, Area, Kept, is_sha256, parse_uri, sender_mark
 from lookalike.uploads.space import Space, full_disk_refused
 
 if TYPE_CHECKING:  # The decoder's child process reads uploads, and has no use for pydantic.
@@ -119,6 +119,20 @@ class UploadStore:
         change = size * (int(is_new) - int(booked))
         if change:
             self.space.add(change)
+
+    def note_sender(self, owner: str | None, sha256: str) -> None:
+        """Note that an owner has sent a content, and may name it for at least `upload_ttl_s` from now."""
+        if owner is None:
+            return
+        name = sender_mark(owner, sha256)
+        if not self._files.renew("senders", name):
+            with full_disk_refused(), self._spool() as (file, part):
+                file.close()
+                self._files.add("senders", name, part)
+
+    def was_sent_by(self, owner: str | None, sha256: str) -> bool:
+        """Tell whether an owner has sent a content, and renew that; None stands for those who may name any."""
+        return owner is None or (is_sha256(sha256) and self._files.renew("senders", sender_mark(owner, sha256)))
 
     def has(self, sha256: str, *, area: Area = "images") -> bool:
         """Tell whether a content is here, and renew it: it stays for at least `upload_ttl_s` from now."""

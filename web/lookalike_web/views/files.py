@@ -1,9 +1,14 @@
 """`/v1/jobs/{id}/files`: what a job left behind beside its record."""
 
-from flask import Blueprint, Response
+from typing import Final
+
+from flask import Blueprint, Response, request
+from werkzeug.wrappers import Response as WerkzeugResponse
+from werkzeug.wsgi import FileWrapper
 
 from lookalike import errors
 from lookalike.records import ArtifactList, ArtifactRecord
+from lookalike_web.errors import RangeNotSatisfiable
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import job_url, json_response
 from lookalike_web.services import services
@@ -14,6 +19,8 @@ blueprint = Blueprint("files", __name__)
 #: What a browser is to show; anything else is a download.
 _MEDIA = {".json": "application/json", ".jsonl": "application/x-ndjson", ".csv": "text/csv", ".png": "image/png"}
 _OTHER = "application/octet-stream"
+_ANY = (*_MEDIA.values(), _OTHER)
+_PIECE_BYTES: Final = 256 << 10  #: Sent at a time, and what is held of a file that its client takes slowly.
 
 
 @blueprint.get("/v1/jobs/<job_id>/files")
@@ -21,7 +28,7 @@ _OTHER = "application/octet-stream"
     Operation(
         tag="jobs",
         answers={200: Answer(description="The job's files by name.", model=ArtifactList)},
-        errors=JOB_ERRORS,
+        errors=(*JOB_ERRORS, errors.SourceUnavailable),
     )
 )
 def list_files(job_id: str) -> Response:
@@ -40,16 +47,31 @@ def list_files(job_id: str) -> Response:
 @operation(
     Operation(
         tag="jobs",
-        answers={200: Answer(description="The file.", media=(*_MEDIA.values(), _OTHER))},
-        errors=(*JOB_ERRORS, errors.ArtifactNotFound),
+        headers={
+            "Range": "`bytes=1024-` asks for what is behind the first 1,024 bytes.",
+            "If-Range": "The `ETag` of what is there of it: a file that has changed since is sent from its beginning.",
+        },
+        answers={
+            200: Answer(description="The file.", media=_ANY),
+            206: Answer(description="The part of it that Range asks for.", media=_ANY),
+            304: Answer(description="The client's copy is still right.", media=()),
+        },
+        errors=(*JOB_ERRORS, errors.ArtifactNotFound, errors.SourceUnavailable, RangeNotSatisfiable),
     )
 )
-def get_file(job_id: str, name: str) -> Response:
-    """Get a file that a job left behind."""
+def get_file(job_id: str, name: str) -> WerkzeugResponse:
+    """Get a file that a job left behind.
+
+    A download that was interrupted goes on with `Range` and `If-Range`. One whose file is written again meanwhile
+    breaks off before its announced length.
+    """
     job_id = services().jobs.get(known_id(job_id)).id
-    size = services().artifacts.size(job_id, name)
+    file = services().artifacts.open(job_id, name)
     suffix = f".{name.rpartition('.')[2]}"
-    response = Response(services().artifacts.read(job_id, name), mimetype=_MEDIA.get(suffix, _OTHER))
-    response.content_length = size
+    body = FileWrapper(file, _PIECE_BYTES)
+    response = Response(body, mimetype=_MEDIA.get(suffix, _OTHER), direct_passthrough=True)
+    response.set_etag(file.etag)
+    response.content_length = file.size
+    response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return response.make_conditional(request.environ, accept_ranges=True, complete_length=file.size)

@@ -8,6 +8,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from lookalike import errors
 from lookalike.records import UploadRecord, UploadRequest
 from lookalike.uploads import Stream
+from lookalike_web.auth import caller
 from lookalike_web.errors import UnsupportedMediaType
 from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
@@ -45,11 +46,12 @@ _LIMITED: Final = (errors.RateLimited, errors.QueueUnavailable)
 def begin_upload() -> Response:
     """Begin to upload a file in pieces.
 
-    With its `sha256`, a file that is there already is not sent again. Once complete, it is named in an ingest by the
-    `sha256` of its record. One that nobody goes on with, or that no job uses, is removed after a day.
+    With its `sha256`, a file that is there already is not sent again; a key that sees its own jobs only has to have
+    sent it itself. Once complete, it is named in an ingest by the `sha256` of its record. One that nobody goes on with,
+    or that no job uses, is removed after a day.
     """
     admit()
-    record = services().partials.begin(read_json(UploadRequest))
+    record = services().partials.begin(read_json(UploadRequest), owner=caller().owner_seen)
     return _answer(record, status=200 if record.sha256 else 201, headers={"Location": f"/v1/uploads/{record.id}"})
 
 
@@ -67,7 +69,7 @@ def get_upload(upload_id: str) -> Response:
 
     The offset is also in the header Upload-Offset, so HEAD is enough.
     """
-    return _answer(services().partials.get(upload_id))
+    return _answer(services().partials.get(upload_id, owner=caller().owner_seen))
 
 
 @blueprint.patch("/v1/uploads/<upload_id>")
@@ -100,7 +102,7 @@ def append_upload(upload_id: str) -> Response:
         raise UnsupportedMediaType(f"The request's Content-Type must be {BYTES}.")
     offset = _offset()
     try:
-        record = services().partials.append(upload_id, offset, cast(Stream, request.stream))
+        record = services().partials.append(upload_id, offset, cast(Stream, request.stream), owner=caller().owner_seen)
     except RequestEntityTooLarge as error:
         limit = services().settings.max_upload_bytes
         raise errors.PayloadTooLarge(
@@ -123,7 +125,7 @@ def discard_upload(upload_id: str) -> Response:
 
     What has arrived of it is removed. A complete file stays, since others may have sent the same.
     """
-    services().partials.discard(upload_id)
+    services().partials.discard(upload_id, owner=caller().owner_seen)
     return Response(status=204)
 
 
