@@ -46,7 +46,7 @@ down: $(VENV)/.local ## Stop a stack that was started with --detach.
 	@$(BIN)/lookalike down
 
 # Groups of tests that share a stack stay together; most of them wait more than they compute.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 15 --durations-min 5
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 50 --durations-min 4
 
 test: $(VENV)/.dev ## Run the tests.
 	@$(BIN)/python -m pytest -m 'not servers and not chaos' $(PARALLEL)
@@ -62,7 +62,7 @@ test-slow: $(VENV)/.servers ## Run test-servers and chaos together.
 	@$(BIN)/python -m pytest -m 'servers or chaos' $(PARALLEL) --numprocesses 3 --loadscope-reorder
 
 fuzz-api: $(VENV)/.dev ## Send requests of every kind to a running service for five minutes; SEED=n for others.
-	@FUZZ_S=300 $(BIN)/python -m pytest tests/e2e/test_openapi_fuzz.py
+	@FUZZ_S=300 $(BIN)/python -m pytest -rP tests/e2e/test_openapi_fuzz.py
 
 bench: $(VENV)/.bench ## Measure how fast everything is, beside what else there is (25 minutes); ARGS="--help" tells more.
 	@PYTHONPATH=bench:tests $(BIN)/python -m speed $(ARGS)

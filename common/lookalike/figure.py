@@ -43,6 +43,7 @@ FONT_FILES: Final = (
 _NO_LETTER: Final = "\U0010ffff"  #: Never a letter, so every font draws its box for it.
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Region = tuple[float, float, float, float]  #: Left, top, width and height, in parts of the picture's width and height.
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class FigureHit:
 
     label: str
     image: bytes | None  #: An encoded thumbnail; None draws a placeholder.
+    box: Region | None = None  #: Framed: the region that was found.
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class FigureRow:
     label: str
     image: bytes | None
     hits: Sequence[FigureHit]
+    box: Region | None = None  #: Framed: the region that was searched with.
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _title(draw: ImageDraw.ImageDraw, title: str, layout: _Layout) -> None:
 
 def _row(figure: Image.Image, draw: ImageDraw.ImageDraw, row: FigureRow, *, top: int, layout: _Layout) -> None:
     size = layout.tile
-    tile(figure, draw, row.image, (_MARGIN, top), size=size)
+    tile(figure, draw, row.image, (_MARGIN, top), size=size, box=row.box)
     draw.rectangle((_MARGIN - 3, top - 3, _MARGIN + size + 2, top + size + 2), outline=ACCENT, width=3)
     caption(draw, row.label, (_MARGIN, top + size + 8), size=size)
     middle = top + size // 2
@@ -137,23 +140,42 @@ def _row(figure: Image.Image, draw: ImageDraw.ImageDraw, row: FigureRow, *, top:
         draw.text((layout.hits_left, middle), "no hits", font=_fonts(18)[0], fill=PALE, anchor="lm")
     for at, hit in enumerate(row.hits[:MAX_HITS]):
         left = layout.hits_left + at * (size + _GAP)
-        tile(figure, draw, hit.image, (left, top), size=size)
+        tile(figure, draw, hit.image, (left, top), size=size, box=hit.box)
         caption(draw, hit.label, (left, top + size + 8), size=size)
 
 
 def tile(
-    figure: Image.Image, draw: ImageDraw.ImageDraw, image: bytes | None, place: tuple[int, int], *, size: int
+    figure: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    image: bytes | None,
+    place: tuple[int, int],
+    *,
+    size: int,
+    box: Region | None = None,
 ) -> None:
-    """Draw an image into a square, whole and centred, or the sign for a missing one."""
+    """Draw an image into a square, whole and centred, with a frame around a region; or the sign for a missing one."""
     left, top = place
     draw.rectangle((left, top, left + size - 1, top + size - 1), fill=_TILE, outline=RIM)
     picture = _opened(image, size - 2)
     if picture is not None:
-        figure.paste(picture, (left + (size - picture.width) // 2, top + (size - picture.height) // 2))
+        corner = left + (size - picture.width) // 2, top + (size - picture.height) // 2
+        figure.paste(picture, corner)
+        if box is not None:
+            _frame(draw, corner, picture.size, box)
         return
     x, y, unit = left + size // 2, top + size // 2, size // 8
     draw.rectangle((x - 2 * unit, y - unit - unit // 2, x + 2 * unit, y + unit + unit // 2), outline=RIM, width=3)
     draw.line((x - 2 * unit, y + unit + unit // 2, x + 2 * unit, y - unit - unit // 2), fill=RIM, width=3)
+
+
+def _frame(draw: ImageDraw.ImageDraw, corner: tuple[int, int], size: tuple[int, int], box: Region) -> None:
+    """Draw a line with a pale rim around a region of a picture, so that it is seen on any ground."""
+    x, y, width, height = box
+    left, top = corner[0] + round(x * size[0]), corner[1] + round(y * size[1])
+    right, bottom = left + round(width * size[0]) - 1, top + round(height * size[1]) - 1
+    for inset, colour in enumerate((PAPER, ACCENT, ACCENT, PAPER)):
+        if right - left > 2 * inset and bottom - top > 2 * inset:
+            draw.rectangle((left + inset, top + inset, right - inset, bottom - inset), outline=colour)
 
 
 def _opened(image: bytes | None, size: int) -> Image.Image | None:

@@ -87,6 +87,8 @@ def is_utf8(name: bytes) -> bool:
 
 def file_error(error: OSError) -> ImageError:
     """Translate what the operating system says of a file into the error tree, without its path."""
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        raise error  # It says nothing about this file.
     known = _BY_ERRNO.get(error.errno or 0)
     return known() if known else ImageError(f"The file could not be read: {os.strerror(error.errno or errno.EIO)}.")
 

@@ -1,7 +1,9 @@
 """Listing images and changing their metadata, on Milvus Lite and on a Milvus server."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,3 +93,35 @@ def test_a_patch_keeps_the_content_that_came_in_its_middle(
     found = store.get(name, newer.id)
     assert (found.sha256, found.size, found.metadata["stars"]) == (newer.sha256, 999, 5)
     np.testing.assert_array_equal(store.vectors(name, [newer.id])[newer.id], matrix()[4])
+
+
+def in_the_middle(monkeypatch: pytest.MonkeyPatch, store: VectorStore, act: Callable[[], object]) -> None:
+    """Have somebody else write after the next change to a row has looked at it, and before it is made."""
+    looked = store.vectors_of
+
+    def look_then_act(*asked: Any, **how: Any) -> Any:
+        found = looked(*asked, **how)
+        monkeypatch.undo()
+        act()
+        return found
+
+    monkeypatch.setattr(store, "vectors_of", look_then_act)
+
+
+def test_a_patch_overwrites_no_content_that_is_stored_between_its_look_and_its_write(
+    store: VectorStore, name: str, stored: list[StoredImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = replace(stored[0], sha256="f" * 64, size=999, metadata={"album": "new"})
+    in_the_middle(monkeypatch, store, lambda: store.upsert(name, [newer], matrix()[4:]))
+    store.patch_metadata(name, newer.id, {"stars": 5})
+    assert store.get(name, newer.id) == replace(newer, metadata={"album": "new", "stars": 5})
+    np.testing.assert_array_equal(store.vectors(name, [newer.id])[newer.id], matrix()[4])
+
+
+def test_a_patch_brings_no_image_back_that_is_deleted_between_its_look_and_its_write(
+    store: VectorStore, name: str, stored: list[StoredImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_middle(monkeypatch, store, lambda: store.delete(name, [stored[0].id]))
+    with pytest.raises(ImageNotFound):
+        store.patch_metadata(name, stored[0].id, {"stars": 5})
+    assert store.count(name) == 4

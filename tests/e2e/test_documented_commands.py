@@ -59,6 +59,14 @@ RUN_ELSEWHERE: Final = (
         "curl localhost:8000/v1/reembeds",
         "test_a_reembedding_is_an_ingest_of_the_collection_for_the_workers_with_the_model",
     ),
+    *(
+        (f"lookalike {command}", "test_a_collection_is_embedded_with_another_model_switched_to_it_and_rolled_back")
+        for command in (
+            "collections reembed paintings resnet18",
+            "collections switch paintings resnet",
+            "search query.jpg --collection paintings --compare resnet18",
+        )
+    ),
     ("python -m gunicorn", "test_the_containers_run_what_the_supervisor_runs"),
     ("python -m lookalike_worker ingest", "test_the_containers_run_what_the_supervisor_runs"),
     ("python -m lookalike_worker search", "test_the_containers_run_what_the_supervisor_runs"),

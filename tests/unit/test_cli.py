@@ -156,6 +156,8 @@ def test_an_error_is_one_line_with_its_code_and_no_traceback(monkeypatch: pytest
         ("ingest", "photos", "-m", "=spring"),
         ("jobs", "ls", "--state", "lost"),
         ("collections", "create", "x", "--metric", "HAMMING"),
+        ("collections", "create", "x", "--tiles", "5"),
+        ("collections", "create", "x", "--tile-overlap", "0.5"),
         ("up", "--root", "/no/such/folder"),
         ("nonsense",),
         ("--url", "foo", "jobs", "ls"),

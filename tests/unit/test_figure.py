@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, ImageChops, ImageFont
 
 from lookalike import figure
 from lookalike.figure import MAX_HITS, MAX_ROWS, FigureHit, FigureRow, draw_figure
@@ -181,3 +181,19 @@ def test_the_fonts_of_this_machine_write_without_boxes() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     rows = [FigureRow("q", thumbnail("#ff0000"), hits(3, thumbnail("#00ff00")))]
     assert draw_figure(rows, title="t") == draw_figure(rows, title="t")
+
+
+def test_the_region_that_was_searched_with_and_those_that_were_found_are_framed() -> None:
+    whole = [FigureHit("1", thumbnail("#00ff00", (400, 200)))]
+    part = [FigureHit("1", thumbnail("#00ff00", (400, 200)), (0.0, 0.0, 0.5, 0.5))]
+    plain, framed = (
+        opened(draw_figure([FigureRow("query", thumbnail("#0000ff", (400, 200)), found, box)], title="regions"))
+        for found, box in ((whole, None), (part, (0.5, 0.5, 0.5, 0.5)))
+    )
+    changed = ImageChops.difference(plain, framed)
+    for colour, region in (((0, 0, 255), (0.5, 0.5, 1.0, 1.0)), ((0, 255, 0), (0.0, 0.0, 0.5, 0.5))):
+        left, top, right, bottom = area(plain, colour) or (0, 0, 0, 0)
+        box = changed.crop((left, top, right, bottom)).getbbox()
+        assert box
+        seen = [at / (bottom - top if number % 2 else right - left) for number, at in enumerate(box)]
+        assert seen == pytest.approx(region, abs=0.02)

@@ -9,6 +9,7 @@ from lookalike_web.parsing import MAX_FORM_FIELD_BYTES
 from lookalike_web.requests import FrontEndRequest
 from lookalike_web.services import Services
 from lookalike_web.views import (
+    bulk_searches,
     collections,
     controls,
     deletions,
@@ -37,6 +38,7 @@ _VIEWS = (
     ingests,
     uploads,
     searches,
+    bulk_searches,
     jobs,
     controls,
     events,

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from lookalike.errors import LookalikeError
 from lookalike.figure import MAX_HITS, MAX_ROWS, FigureHit, FigureRow, draw_figure
-from lookalike.records import JobRecord, QueryResult, SearchResult
+from lookalike.records import Hit, JobRecord, QueryResult, SearchResult
 from lookalike_web.services import Services
 from lookalike_web.sourcing import upload_place
 
@@ -58,10 +58,16 @@ def _request(services: Services, uris: Iterable[str]) -> Thumbnails:
 
 def _row(answer: QueryResult, source: str | None, thumbnails: Thumbnails) -> FigureRow:
     hits = [
-        FigureHit(f"{hit.distance:.4f}\n{hit.name or _name(hit.uri)}", _picture(thumbnails, hit.uri))
+        FigureHit(f"{_found(hit)}\n{hit.name or _name(hit.uri)}", _picture(thumbnails, hit.uri), hit.box)
         for hit in answer.hits[:MAX_HITS]
     ]
-    return FigureRow(_label(answer), _picture(thumbnails, source), hits)
+    shown = (answer.query.get("positive") or [answer.query])[0]  # As `query_picture` chooses it.
+    return FigureRow(_label(answer), _picture(thumbnails, source), hits, shown.get("box"))
+
+
+def _found(hit: Hit) -> str:
+    """Return how near a hit is and, where the query was turned to be it, how."""
+    return f"{hit.distance:.4f}" + (f", {hit.variant}" if hit.variant else "")
 
 
 def _label(answer: QueryResult) -> str:

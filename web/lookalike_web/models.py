@@ -7,6 +7,7 @@ from typing import Final
 from lookalike import errors
 from lookalike.jobstore import Idempotency, Lane
 from lookalike.records import (
+    BulkSearchRequest,
     Collection,
     IngestRequest,
     JobKind,
@@ -45,7 +46,14 @@ def model_to_fill(services: Services, record: Collection, wanted: str) -> ModelI
 
 
 def with_fingerprint(services: Services, wanted: Request) -> Request:
-    """Name the model of a search by its fingerprint, and that of a new collection; raises as `model_of_collection`."""
+    """Name the model of a search by its fingerprint, and that of a new collection; raises as `model_of_collection`.
+
+    A bulk search keeps to one model to its end, whichever comes to serve the collection meanwhile.
+    """
+    if isinstance(wanted, BulkSearchRequest):
+        record = services.vectors.collection(wanted.collection)
+        info = record.model if wanted.model is None else model_of_collection(record, wanted.model)
+        return wanted.model_copy(update={"model": info and info.fingerprint})
     if isinstance(wanted, SearchRequest) and wanted.model is not None:
         model = model_of_collection(services.vectors.collection(wanted.collection), wanted.model)
         return wanted.model_copy(update={"model": model.fingerprint})

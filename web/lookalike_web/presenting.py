@@ -34,7 +34,8 @@ def job_url(job_id: str) -> str:
 
 def present_job(record: JobRecord) -> JobRecord:
     """Return a job with its links, and its hits with the addresses of their thumbnails."""
-    result = record.result and (_with_thumbnails(record.result) if "queries" in record.result else record.result)
+    is_search = record.kind is JobKind.SEARCH
+    result = record.result and (_with_thumbnails(record.result) if is_search else record.result)
     return record.model_copy(update={"links": _links(record), "result": result})
 
 

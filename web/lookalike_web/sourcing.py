@@ -26,6 +26,7 @@ from lookalike.records import (
 from lookalike.remote import check_webhook_url
 from lookalike.uploads import UploadStore, query_uri, upload_uri
 from lookalike.vectorstore import check_metadata
+from lookalike_web.auth import caller
 from lookalike_web.services import Services
 
 _LOOKS: Final = 16  #: At a time, into an object store, where each is a request; in a folder it is next to nothing.
@@ -49,15 +50,20 @@ def check_webhook(services: Services, webhook: Webhook | None) -> None:
     check_webhook_url(webhook.url, services.settings)
 
 
+def own_upload_place(services: Services, sha256: str) -> str:
+    """Return the URI of a picture that the caller has uploaded, as `upload_place` does."""
+    if not services.uploads.was_sent_by(caller().owner_seen, sha256):
+        raise _not_here(sha256)
+    return upload_place(services, sha256)
+
+
 def upload_place(services: Services, sha256: str) -> str:
     """Return the URI of an uploaded picture, one that was searched with included; raises `UploadNotFound`."""
     if services.uploads.has(sha256, area="queries"):
         return query_uri(sha256)
     if services.uploads.has(sha256):
         return upload_uri(sha256)
-    raise errors.UploadNotFound(
-        f"There is no upload with the SHA-256 {sha256}, or not any more. Upload the file again."
-    )
+    raise _not_here(sha256)
 
 
 def check_source(services: Services, source: AnySource) -> None:
@@ -106,17 +112,26 @@ def _check_place(services: Services, source: ArchiveSource | ManifestSource) -> 
 def _check_uploads(services: Services, files: Iterable[UploadedFile]) -> None:
     missing = _first_missing(services.uploads, list(dict.fromkeys(file.sha256 for file in files)))
     if missing is not None:
-        raise errors.UploadNotFound(
-            f"There is no upload with the SHA-256 {missing}, or not any more. Upload the file again."
-        )
+        raise _not_here(missing)
+
+
+def _not_here(sha256: str) -> errors.UploadNotFound:
+    return errors.UploadNotFound(
+        f"There is no upload of yours with the SHA-256 {sha256}, or not any more. Upload the file again."
+    )
 
 
 def _first_missing(uploads: UploadStore, named: Sequence[str]) -> str | None:
-    """Return the first of these contents that is not here; those before it are renewed."""
+    """Return the first of these contents that is not here, or not sent by the caller; those before it are renewed."""
+    owner = caller().owner_seen
+
+    def is_here(sha256: str) -> bool:
+        return uploads.was_sent_by(owner, sha256) and uploads.has(sha256)
+
     if uploads.is_local or len(named) == 1:
-        return next((sha256 for sha256 in named if not uploads.has(sha256)), None)
+        return next((sha256 for sha256 in named if not is_here(sha256)), None)
     with ThreadPoolExecutor(_LOOKS) as threads:
-        looks = [threads.submit(uploads.has, sha256) for sha256 in named]
+        looks = [threads.submit(is_here, sha256) for sha256 in named]
         try:
             return next((sha256 for sha256, look in zip(named, looks, strict=True) if not look.result()), None)
         finally:

@@ -152,9 +152,7 @@ def _begin(context: Context, part: Part, uri: str) -> None:
 
 
 def _decode(context: Context, part: Part, uri: str) -> Future[Decoded]:
-    if part.example.box is None:
-        return context.decoders.decode(uri)
-    return context.decoders.decode(uri, region=part.example.box)
+    return context.decoders.decode(uri, region=part.example.box, hashed=False)
 
 
 def _places(context: Context, example: Example) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from lookalike.vectorstore import VectorStore
 from lookalike_worker.crashing import CrashPoints
 from lookalike_worker.heart import Heart
 from lookalike_worker.model import Embedder
+from lookalike_worker.open_listing import OpenListing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,13 @@ class Context:
     lister: Lister
     remote: Remote
     artifacts: Artifacts
+    listing: OpenListing = field(default_factory=OpenListing)  #: That steps go on with.
     crash: CrashPoints = field(default_factory=lambda: CrashPoints(None))
 
     def close(self) -> None:
         """End the decoders, and let go of the servers."""
         self.heart.stop()
+        self.listing.drop()
         self.remote.close()
         self.decoders.close()
         self.vectors.close()

@@ -38,24 +38,35 @@ def name_of(claim: PlanClaim | ChunkClaim) -> str:
 def aim_search(context: Context, claim: SearchClaim) -> tuple[Collection, SearchClaim]:
     """Find a search's collection, with the model that is to answer, and have the claim name that model's vectors.
 
-    Raises `ModelMismatch` where this worker has another, and `ModelNotFound` where the collection has no such model.
+    Raises as `collection_of`.
     """
-    request, own = claim.request, own_model(context)
-    record = context.vectors.recent(request.collection)
-    if record.model is None or record.models or record.model.fingerprint != own:
-        record = context.vectors.collection(request.collection)  # What is remembered is enough for the plain case only.
+    request = claim.request
+    record = collection_of(context, request.collection, request.model)
     if record.model is None:
         return record, claim
-    if (request.model or record.model.fingerprint) != own:
+    # The name might stand for another model's vectors by the time they are searched.
+    address = physical_name(request.collection, record.model.fingerprint)
+    return record, replace(claim, request=request.model_copy(update={"collection": address}))
+
+
+def collection_of(context: Context, name: str, wanted: str | None) -> Collection:
+    """Find a collection with the model that is to answer, the `wanted` one or that which serves; None while empty.
+
+    Raises `ModelMismatch` where this worker has another, and `ModelNotFound` where the collection has no such model.
+    """
+    own = own_model(context)
+    record = context.vectors.recent(name)
+    if record.model is None or record.models or record.model.fingerprint != own:
+        record = context.vectors.collection(name)  # What is remembered is enough for the plain case only.
+    if record.model is None:
+        return record
+    if (wanted or record.model.fingerprint) != own:
         raise ModelMismatch
     models = (record.model, *(one.model for one in record.models))
     info = next((model for model in models if model.fingerprint == own), None)
     if info is None:
         raise ModelNotFound
-    # The name might stand for another model's vectors by the time they are searched.
-    address = physical_name(request.collection, own)
-    aimed = replace(claim, request=request.model_copy(update={"collection": address}))
-    return record.model_copy(update={"model": info}), aimed
+    return record.model_copy(update={"model": info})
 
 
 def hand_over(context: Context, lane: Lane, claim: Claim, name: str) -> bool:

@@ -7,7 +7,7 @@ those. Here is only who is served when.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +42,10 @@ class _Round:
         for keeper in self.keepers:
             keeper.keep()
 
+    def persist(self, call: Callable[[], bool]) -> bool:
+        """Hand an answer in, again and again while the job store is away and the claims may last."""
+        return self.keepers[0].persist(call)
+
 
 @dataclass(eq=False)
 class _Parked:
@@ -67,7 +71,9 @@ def serve_searches(context: Context) -> int:
             pictures = take_pictures(context, _alive(current.searches), partial(_keep_all, current, parked))
             # A search that was tried before may be what killed its worker. It takes no other with it.
             alone = any(search.claim.attempts > 1 for search in current.searches)
-            following = None if alone or time.monotonic() > until_s else _begin_ahead(context)
+            # Without pictures there is no forward pass to decode the next round in.
+            ahead = bool(pictures) and not alone and time.monotonic() <= until_s
+            following = _begin_ahead(context) if ahead else None
             if current.searches:
                 _answer_all(context, current, pictures)
         except Exception:
@@ -149,7 +155,7 @@ def _answer_all(context: Context, current: _Round, pictures: Sequence[Picture]) 
         told = outcome(search, 1000 * (time.monotonic() - current.began_s))
         if isinstance(told, JobError):
             log.info("search %s failed: %s", search.claim.job_id, told.code)
-        if not context.jobs.finish_search(search.claim, told):
+        if not current.persist(partial(context.jobs.finish_search, search.claim, told)):
             log.warning("search %s was taken from this worker before it was answered", search.claim.job_id)
 
 

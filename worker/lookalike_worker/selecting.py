@@ -17,6 +17,8 @@ class Match:
     group: Any = None
     variant: Variant | None = None
     row: Any = None  #: The image itself, where it was fetched already.
+    box: tuple[float, float, float, float] | None = None  #: The region that was found; None of the whole image.
+    is_stale: bool = False  #: A region of what is not stored any more, or not yet.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def merged(lists: Sequence[Sequence[Match]], metric: Metric, *, asked_for: int) 
     for match in sorted(
         (match for found in lists for match in found), key=lambda match: -metric.nearness(match.distance)
     ):
-        if horizon is None or metric.nearness(match.distance) >= horizon:
+        if not match.is_stale and (horizon is None or metric.nearness(match.distance) >= horizon):
             best.setdefault(match.key, match)
     return list(best.values()), bool(open_ends)
 

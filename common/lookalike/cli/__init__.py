@@ -10,6 +10,7 @@ import sys
 import click
 
 from lookalike.cli import models
+from lookalike.cli.bulk import bulk_search
 from lookalike.cli.collections import collections
 from lookalike.cli.demo import demo
 from lookalike.cli.doctor import doctor
@@ -52,7 +53,7 @@ def main(ctx: click.Context) -> None:
 
 for command in (up, down, status, doctor, demo, collect_garbage):
     main.add_command(command)
-for command in (ingest, search, duplicates, evaluate, jobs, collections, images):
+for command in (ingest, search, bulk_search, duplicates, evaluate, jobs, collections, images):
     main.add_command(command)
 for command in (*models.COMMANDS, reindex_collection, map_collection):
     collections.add_command(command)

@@ -10,7 +10,7 @@ from lookalike.cli.progress import images
 from lookalike.cli.session import Session, service_options
 
 if TYPE_CHECKING:
-    from lookalike.records import Collection
+    from lookalike.records import Collection, Tiles
 
 #: More are only ever added on the right.
 COLLECTION_COLUMNS: Final = ("name", "metric", "index", "model", "weights")
@@ -49,19 +49,30 @@ def list_collections(session: Session) -> None:
     type=click.Choice(("AUTO", "FLAT", "IVF_FLAT", "HNSW", "tutorial"), case_sensitive=False),
     help="How they are searched.",
 )
+@click.option(
+    "--tiles",
+    type=click.IntRange(2, 4),
+    metavar="GRID",
+    help="Embed GRID x GRID overlapping regions of each image, too (3 is a good choice), so that a crop finds it.",
+)
+@click.option("--tile-overlap", type=click.FloatRange(0, 0.75), help="What neighbouring tiles share of a side: 0.25.")
 @service_options
 @click.pass_obj
-def create(session: Session, name: str, metric: str | None, index: str | None) -> None:
+def create(
+    session: Session, name: str, metric: str | None, index: str | None, tiles: int | None, tile_overlap: float | None
+) -> None:
     """Create an empty collection.
 
-    An ingest creates a missing one by itself; this is to choose metric and index.
+    An ingest creates a missing one by itself; this is to choose metric, index and tiles.
 
     \b
     Example:
       lookalike collections create spring --metric L2
+      lookalike collections create parts --tiles 3
     """
+    cut = _tiles(tiles, tile_overlap)
     with session.client() as client:
-        _show_one(session, client.collections.create(name, metric=metric, index=index))
+        _show_one(session, client.collections.create(name, metric=metric, index=index, tiles=cut))
 
 
 @collections.command("show")
@@ -103,6 +114,16 @@ for command in (export_collection, import_collection):
     collections.add_command(command)
 
 
+def _tiles(grid: int | None, overlap: float | None) -> "Tiles | None":
+    from lookalike.records import Tiles
+
+    if grid is None:
+        if overlap is not None:
+            raise click.UsageError("--tile-overlap is about tiles: add --tiles GRID.")
+        return None
+    return Tiles(grid=grid) if overlap is None else Tiles(grid=grid, overlap=overlap)
+
+
 def _row(collection: "Collection") -> tuple[object, ...]:
     model = collection.model
     bound = (model.name, model.weights) if model else (None, None)
@@ -112,6 +133,8 @@ def _row(collection: "Collection") -> tuple[object, ...]:
 def _show_one(session: Session, collection: "Collection") -> None:
     fields = dict(zip(COLLECTION_COLUMNS, _row(collection), strict=True))
     fields["count"] = collection.count
+    if collection.tiles:
+        fields["tiles"] = f"{collection.tiles.grid} x {collection.tiles.grid}, overlap {collection.tiles.overlap:g}"
     fields["fingerprint"] = collection.model.fingerprint if collection.model else None
     if collection.index_chosen:
         chosen = collection.index_chosen

@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # A command that fails at its options needs no client.
     from lookalike.client import Job
     from lookalike.records import JobRecord
 
-_KINDS = ("ingest", "search", "deletion", "duplicates", "export", "import", "evaluation", "map", "reindex")
+_KINDS = (
+    *("ingest", "search", "deletion", "duplicates", "export", "import"),
+    *("evaluation", "map", "reindex", "bulk_search"),
+)
 _STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 job_ids_argument = click.argument("job_ids", nargs=-1, required=True, metavar="ID...")

@@ -127,6 +127,11 @@ def compare(session: Session, name: str, model: str, image_ids: tuple[str, ...],
     """
     with session.client() as client:
         found = client.collections.compare(name, model, image_ids, limit=limit)
+    show_comparison(session, found, limit)
+
+
+def show_comparison(session: Session, found: "Comparison", limit: int) -> None:
+    """Print what two models find, a line per rank, and on stderr how much of it both do."""
     show(session, COMPARE_COLUMNS, _pairs(found), records=lambda: found)
     if found.overlap is not None:
         count = len(found.queries)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lookalike.cli.exits import Exit
+from lookalike.cli.models import show_comparison
 from lookalike.cli.outcome import path_of, warn_untrained
 from lookalike.cli.output import note, show
 from lookalike.cli.picture import PictureFile
@@ -49,9 +50,8 @@ def _params(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...
     return found
 
 
-_TERMS = (
+_HIT_TERMS = (
     click.option("-k", "--limit", type=click.IntRange(min=1), default=3, show_default=True, help="Hits per image."),
-    click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out so many hits at the beginning."),
     click.option("-c", "--collection", help="Where to look."),
     click.option("--model", help="Which of the collection's models is to answer."),
     click.option("--filter", metavar="EXPRESSION", help="Only images whose fields fit, as in: year > 2020"),
@@ -76,6 +76,11 @@ _TERMS = (
         type=click.Choice(("mirror", "rotate90", "rotate180", "rotate270")),
         help="Search with the image turned, too. Repeatable.",
     ),
+)
+
+_TERMS = (
+    *_HIT_TERMS,
+    click.option("--offset", type=click.IntRange(min=0), default=0, help="Leave out so many hits at the beginning."),
     click.option(
         "--box",
         metavar="X,Y,W,H",
@@ -87,7 +92,16 @@ _TERMS = (
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a search to a command, in the order of this list."""
-    for option in reversed(_TERMS):
+    return _with(_TERMS, command)
+
+
+def hit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add those options that make sense for any number of queries."""
+    return _with(_HIT_TERMS, command)
+
+
+def _with(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -97,6 +111,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @search_options
 @click.option("--together", is_flag=True, help="The images are examples of one thing to search for.")
 @click.option("--unlike", multiple=True, metavar="IMAGE", help="An example of what is not wanted. Repeatable.")
+@click.option("--compare", metavar="MODEL", help="Print what this model of the collection finds beside what serves it.")
 @click.option(
     "--figure",
     type=PictureFile(),
@@ -118,6 +133,7 @@ def search(  # noqa: PLR0913 - One parameter per option that says what IMAGE is;
     by_url: bool,
     together: bool,
     unlike: tuple[str, ...],
+    compare: str | None,
     **terms: Any,
 ) -> None:
     """Find the stored images most like the given ones.
@@ -131,22 +147,28 @@ def search(  # noqa: PLR0913 - One parameter per option that says what IMAGE is;
       lookalike search photo.jpg -k 1 | tail -n 1 | cut -f3
       lookalike search photo.jpg --box 0.5,0,0.5,0.5 --exclude-self --distinct
       lookalike search red.jpg round.jpg --unlike square.jpg
+      lookalike search photo.jpg -k 10 --compare resnet18
     """
     kind = _kind(by_id=by_id, in_place=in_place, by_url=by_url)
     if kind is None:
         _refuse_folders((*images, *unlike))
+    if compare and terms["model"]:
+        raise click.UsageError("--compare is with the model that serves: leave --model out.")
     as_one = together or bool(unlike)
     session = ctx.ensure_object(Session)
     jobs: list[Job] = []
+    named = _named(kind, images, unlike, terms["box"], as_one=as_one)
+    pictures = images if kind is None else ()
+    asked = (" + ".join(images),) if as_one else images
     with session.client() as client:
-        result = client.search(
-            *(images if kind is None else ()),
-            **_named(kind, images, unlike, terms["box"], as_one=as_one),
-            **terms,
-            on_job=jobs.append,
-        )
-        asked = (" + ".join(images),) if as_one else images
-        show(session, HIT_COLUMNS, _rows(asked, result), records=lambda: result, spare=_SPARE_COLUMNS)
+        result = client.search(*pictures, **named, **terms, on_job=jobs.append)
+        if compare:
+            from lookalike.client.comparing import side_by_side
+
+            other = client.search(*pictures, **named, **terms | {"model": compare}, on_job=jobs.append)
+            show_comparison(session, side_by_side(asked, result, other), terms["limit"])
+        else:
+            _show_hits(session, asked, result)
         if figure is not None:
             _write_figures(figure, jobs)
     warn_untrained(result.model_dump(include={"model"}))
@@ -158,6 +180,13 @@ def search(  # noqa: PLR0913 - One parameter per option that says what IMAGE is;
     for image, error in failed:
         note(f"failed: {image}: {error.message} ({error.code})")
     ctx.exit(Exit.SOME_FILES if failed else Exit.DONE)
+
+
+def _show_hits(session: Session, asked: Sequence[str], result: "SearchResult") -> None:
+    in_parts = any(hit.box for answer in result.queries for hit in answer.hits)
+    columns = (*HIT_COLUMNS, "box") if in_parts else HIT_COLUMNS
+    rows = _rows(asked, result, in_parts=in_parts)
+    show(session, columns, rows, records=lambda: result, spare=("box", *_SPARE_COLUMNS))
 
 
 def _kind(*, by_id: bool, in_place: bool, by_url: bool) -> str | None:
@@ -181,7 +210,7 @@ def _named(
     return {"queries": [{"positive": wanted, "negative": [{kind: image, **region} for image in unlike]}]}
 
 
-def _rows(images: Sequence[str], result: "SearchResult") -> "Iterator[tuple[object, ...]]":
+def _rows(images: Sequence[str], result: "SearchResult", *, in_parts: bool) -> "Iterator[tuple[object, ...]]":
     for image, answer in zip(images, result.queries, strict=True):
         for hit in answer.hits:
             yield (
@@ -195,6 +224,7 @@ def _rows(images: Sequence[str], result: "SearchResult") -> "Iterator[tuple[obje
                 hit.height,
                 hit.percentile,
                 hit.band,
+                *((",".join(f"{part:g}" for part in hit.box or ()),) if in_parts else ()),
             )
 
 

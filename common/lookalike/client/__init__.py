@@ -1,6 +1,7 @@
 """The Python client of a lookalike service."""
 
 from lookalike.client.asynchronous import AsyncClient, AsyncJob
+from lookalike.client.bulk import BulkSearchOptions
 from lookalike.client.client import Client, OnJob
 from lookalike.client.ingest import Upload
 from lookalike.client.job import Job, JobGroup, OnProgress
@@ -12,6 +13,7 @@ from lookalike.client.search import SearchOptions
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BulkSearchOptions",
     "Client",
     "IngestOptions",
     "IngestSummary",

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, Unpack, overload
 
 import httpx2
 
+from lookalike.client.bulk import BulkSearch, BulkSearchOptions
 from lookalike.client.connection import Call, Connection
 from lookalike.client.duplicates import DuplicatesOptions, duplicates_body
 from lookalike.client.evaluations import Evaluations
@@ -24,7 +25,7 @@ from lookalike.client.search import SearchOptions, Wanted, calls, merged
 from lookalike.client.transfer import OnBytes
 from lookalike.client.upload import Bounds
 from lookalike.errors import TooManyItems
-from lookalike.records import DuplicatesResult, Garbage, JobRecord, Record, SearchResult
+from lookalike.records import BulkSearchResult, DuplicatesResult, Garbage, JobRecord, Record, SearchResult
 from lookalike.settings import ClientSettings
 
 OnJob = Callable[[Job], None]
@@ -193,6 +194,50 @@ class Client:
     def search_calls(self, images: Sequence[Picture], options: SearchOptions, *, wait: bool) -> list[Call]:
         """Return a search as the calls that `search` sends, for those who send them in their own way."""
         return calls(images, Wanted.of(options, collection=self._collection), self._bounds, wait=wait)
+
+    @overload
+    def bulk_search(
+        self,
+        *sources: str | os.PathLike[str],
+        wait: Literal[True] = ...,
+        upload: Upload = ...,
+        on_bytes: OnBytes | None = ...,
+        **options: Unpack[BulkSearchOptions],
+    ) -> BulkSearchResult: ...
+
+    @overload
+    def bulk_search(
+        self,
+        *sources: str | os.PathLike[str],
+        wait: Literal[False],
+        upload: Upload = ...,
+        on_bytes: OnBytes | None = ...,
+        **options: Unpack[BulkSearchOptions],
+    ) -> Job: ...
+
+    def bulk_search(
+        self,
+        *sources: str | os.PathLike[str],
+        wait: bool = True,
+        upload: Upload = "auto",
+        on_bytes: OnBytes | None = None,
+        **options: Unpack[BulkSearchOptions],
+    ) -> BulkSearchResult | Job:
+        """Search for every image of a folder, archive, manifest or prefix of objects, of addresses, or of local files.
+
+        What the service cannot read itself is uploaded, folders and files as one archive, for which there has to be
+        room on this machine. The answers are files of the job: with `wait=False` it returns that job, whose
+        `download_to("results.jsonl", path)` has them once it has succeeded. Raises `JobFailed`.
+        """
+        search = BulkSearch(
+            self._connection,
+            options,
+            collection=self._collection,
+            bounds=lambda: self._bounds,
+            on_bytes=on_bytes,
+        )
+        job = search.start([os.fspath(source) for source in sources], upload=upload)
+        return job.step_result(BulkSearchResult) if wait and job.wait() else job
 
     # --- Duplicates ---
 

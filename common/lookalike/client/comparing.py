@@ -11,7 +11,7 @@ from lookalike.records import Hit, JobRecord, Record, SearchResult
 class ComparedQuery(Record):
     """What either model finds for one image, closest first; nothing where it has no vector of it."""
 
-    image_id: str
+    image_id: str  #: The stored image; of a picture that is not stored, what it is called.
     serving: tuple[Hit, ...]
     other: tuple[Hit, ...]
     overlap: float | None  #: Share of the hits that both find, 0 to 1; None where one of them finds nothing.
@@ -30,7 +30,12 @@ def compare(connection: Connection, name: str, model: str, image_ids: Iterable[s
     jobs = [_search(connection, name, ids, limit, named) for named in (None, model)]
     wait_for(jobs, None, None)
     serving, other = (job.search_result() for job in jobs)
-    queries = tuple(_compared(image_id, serving, other, number) for number, image_id in enumerate(ids))
+    return side_by_side(ids, serving, other)
+
+
+def side_by_side(names: Sequence[str], serving: SearchResult, other: SearchResult) -> Comparison:
+    """Compare two answers to the same search, a name per query: one of the model that serves, one of another."""
+    queries = tuple(_compared(name, serving, other, number) for number, name in enumerate(names))
     told = [query.overlap for query in queries if query.overlap is not None]
     return Comparison(queries=queries, overlap=sum(told) / len(told) if told else None)
 

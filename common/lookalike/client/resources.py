@@ -25,6 +25,7 @@ from lookalike.records import (
     JobRecord,
     JobState,
     Metric,
+    Tiles,
 )
 
 IMAGES_PER_PAGE: Final = 500
@@ -49,14 +50,24 @@ class Collections(ExportsAndImports):
         return self._connection.fetch(CollectionList, Call(method="GET", path="/v1/collections")).collections
 
     def create(
-        self, name: str, *, metric: Metric | str | None = None, index: IndexKind | str | None = None
+        self,
+        name: str,
+        *,
+        metric: Metric | str | None = None,
+        index: IndexKind | str | None = None,
+        tiles: Tiles | None = None,
     ) -> Collection:
-        """Create an empty collection; raises `CollectionExists`. An ingest creates a missing one by itself."""
+        """Create an empty collection; raises `CollectionExists`. An ingest creates a missing one by itself.
+
+        With `tiles` a crop finds its original; that takes as many times the room and the work.
+        """
         body: dict[str, Any] = {"name": name}
         if metric is not None:
             body["metric"] = str(metric)
         if index is not None:
             body["index"] = str(index)
+        if tiles is not None:
+            body["tiles"] = tiles.model_dump()
         call = Call(method="POST", path="/v1/collections", json=body, repeat=Repeat.UNSENT)
         return self._connection.fetch(Collection, call)
 

@@ -5,6 +5,7 @@ Frozen pydantic models. Field names are the contract with every client: fields a
 
 from lookalike.records.backgrounds import Background, Band, Threshold
 from lookalike.records.base import IMAGE_ID, SHA256, CollectionName, ImageID, Metadata, ModelName, Record
+from lookalike.records.bulk import BulkSearchRequest, BulkSearchResult, QuerySource
 from lookalike.records.collections import (
     ChosenIndex,
     Collection,
@@ -69,7 +70,7 @@ from lookalike.records.results import (
     SearchResult,
     WorkerInfo,
 )
-from lookalike.records.searches import Box, Example, Query, SearchParams, SearchRequest, SearchTerms, Variant
+from lookalike.records.searches import Box, Example, HitTerms, Query, SearchParams, SearchRequest, SearchTerms, Variant
 from lookalike.records.sources import (
     SYNCABLE,
     URL,
@@ -90,6 +91,7 @@ from lookalike.records.sources import (
     URLsSource,
 )
 from lookalike.records.steps import DeletionRequest, DeletionResult, StepRequest
+from lookalike.records.tiles import Tiles
 
 __all__ = [
     "IMAGE_ID",
@@ -109,6 +111,8 @@ __all__ = [
     "BackgroundInfo",
     "Band",
     "Box",
+    "BulkSearchRequest",
+    "BulkSearchResult",
     "ChosenIndex",
     "Collection",
     "CollectionModel",
@@ -135,6 +139,7 @@ __all__ = [
     "Garbage",
     "Globs",
     "Hit",
+    "HitTerms",
     "Image",
     "ImageID",
     "ImageMap",
@@ -168,6 +173,7 @@ __all__ = [
     "Progress",
     "Query",
     "QueryResult",
+    "QuerySource",
     "RecallPoint",
     "RecallReport",
     "Record",
@@ -188,6 +194,7 @@ __all__ = [
     "StepRequest",
     "SwitchRequest",
     "Threshold",
+    "Tiles",
     "URLsSource",
     "UploadRecord",
     "UploadRequest",

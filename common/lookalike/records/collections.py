@@ -8,6 +8,7 @@ from pydantic import Field
 from lookalike.records.backgrounds import Background
 from lookalike.records.base import CollectionName, Record
 from lookalike.records.metrics import Metric
+from lookalike.records.tiles import Tiles
 
 
 class IndexKind(StrEnum):
@@ -76,6 +77,7 @@ class Collection(Record):
     build: dict[str, int] = Field(default_factory=dict)  #: Of the index, where they are not its own.
     search: dict[str, int] = Field(default_factory=dict)  #: Search parameters that are not the index' own.
     index_chosen: ChosenIndex | None = None  #: Only where one collection is asked for that has a model.
+    tiles: Tiles | None = None  #: How its images are cut into regions; null where they are compared as a whole only.
 
 
 class CollectionRequest(Record):
@@ -84,3 +86,4 @@ class CollectionRequest(Record):
     name: CollectionName
     metric: Metric = Metric.COSINE
     index: IndexKind = IndexKind.AUTO
+    tiles: Tiles | None = None  #: For crops to find their originals. It cannot be changed later.

@@ -21,6 +21,7 @@ class JobKind(StrEnum):
     EVALUATION = "evaluation"
     MAP = "map"
     REINDEX = "reindex"
+    BULK_SEARCH = "bulk_search"
 
     @property
     def in_steps(self) -> bool:

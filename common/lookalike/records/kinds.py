@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from lookalike.records.base import Record
+from lookalike.records.bulk import BulkSearchRequest, BulkSearchResult
 from lookalike.records.duplicates import DuplicatesRequest, DuplicatesResult
 from lookalike.records.evaluations import (
     EvaluationRequest,
@@ -29,6 +30,7 @@ STEP_REQUESTS: Final[Mapping[JobKind, type[StepRequest]]] = {
     JobKind.REINDEX: ReindexRequest,
     JobKind.EXPORT: ExportRequest,
     JobKind.IMPORT: ImportRequest,
+    JobKind.BULK_SEARCH: BulkSearchRequest,
 }
 
 STEP_RESULTS: Final[Mapping[JobKind, type[Record]]] = {
@@ -39,4 +41,5 @@ STEP_RESULTS: Final[Mapping[JobKind, type[Record]]] = {
     JobKind.REINDEX: ReindexResult,
     JobKind.EXPORT: ExportResult,
     JobKind.IMPORT: ImportResult,
+    JobKind.BULK_SEARCH: BulkSearchResult,
 }

@@ -55,6 +55,8 @@ class Hit(Record):
     band: Band | None = None  #: The same in a word.
     group: Any = None  #: Its value of the field that was grouped by.
     variant: Variant | None = None  #: How the query was turned to be this close; null if it was not.
+    #: The region that is this close, in a collection with tiles: left, top, width, height; null where it is the whole.
+    box: tuple[float, float, float, float] | None = None
     sha256: str = ""  #: Of the file's bytes: equal for exact duplicates.
     width: int
     height: int

@@ -104,12 +104,11 @@ class SearchParams(Record):
     nprobe: int | None = Field(None, ge=1, le=65_536)  #: Cells that IVF_FLAT looks into.
 
 
-class SearchTerms(Record):
-    """What is asked of all queries of a search alike."""
+class HitTerms(Record):
+    """Where a search looks, and which of what it finds is answered."""
 
     collection: CollectionName = "default"
     limit: int = Field(3, ge=1)  #: Hits per query.
-    offset: int = Field(0, ge=0)  #: Hits that are left out at the beginning; `next_offset` of the answer before.
     filter: Filter | None = None  #: A Milvus expression over the images' fields.
     model: ModelName | None = None  #: Which of the collection's models is to answer; the serving one where left out.
     #: The distance of the farthest hit that counts: at most this where the metric is L2, at least this for the others.
@@ -123,8 +122,14 @@ class SearchTerms(Record):
     params: SearchParams | None = None
     consistency: Literal["strong", "bounded"] | None = None  #: `strong` finds all that was stored before the search.
     variants: tuple[Variant, ...] = Field((), max_length=len(Variant))  #: Search with the picture turned, too.
-    wait: float = Field(0.0, ge=0, allow_inf_nan=False)  #: Seconds the answer may be held back until the job is final.
     webhook: Webhook | None = None
+
+
+class SearchTerms(HitTerms):
+    """What is asked of all queries of a search alike."""
+
+    offset: int = Field(0, ge=0)  #: Hits that are left out at the beginning; `next_offset` of the answer before.
+    wait: float = Field(0.0, ge=0, allow_inf_nan=False)  #: Seconds the answer may be held back until the job is final.
 
 
 class SearchRequest(SearchTerms):

@@ -14,7 +14,8 @@ from lookalike.vectorstore.schema import StoredImage, row_bytes, to_row
 
 MAX_ROWS: Final = 1_000  #: Of one upsert.
 MAX_BYTES: Final = 16 << 20  #: Of one upsert; Milvus takes 64 MiB.
-_ADDRESS: Final = re.compile("(.+)__([0-9a-f]{12})")
+TILES_SUFFIX: Final = "__tiles"  #: Of the collection of tiles beside a physical one.
+_ADDRESS: Final = re.compile(f"(.+)__([0-9a-f]{{12}})(?:{TILES_SUFFIX})?")
 MAX_REASON: Final = 300  #: Characters of Milvus' answer that a user is shown.
 SHA256: Final = re.compile("[0-9a-f]{64}")  #: Use with `fullmatch`.
 

@@ -5,24 +5,29 @@ import re
 
 from lookalike.errors import CollectionExists, CollectionNotFound, InvalidParameter
 from lookalike.records import Collection, CollectionRequest, IndexKind, ModelInfo
-from lookalike.vectorstore.access import Access
-from lookalike.vectorstore.checks import at_address, check_model, checked_name, parted, physical_name
+from lookalike.vectorstore.checks import TILES_SUFFIX, at_address, check_model, checked_name, parted, physical_name
 from lookalike.vectorstore.connection import as_errors
 from lookalike.vectorstore.contents import SUFFIX
 from lookalike.vectorstore.indexes import index_params, metric_for
 from lookalike.vectorstore.schema import milvus_schema
+from lookalike.vectorstore.tiles import TileRows
 
 log = logging.getLogger(__name__)
 
 
-class Lifecycle(Access):
+class Lifecycle(TileRows):
     """What can be done with whole collections."""
 
     def create(self, request: CollectionRequest) -> Collection:
         """Create an empty collection, not yet bound to a model; raises `CollectionExists`."""
         if "metric" in request.model_fields_set and metric_for(request.index, request.metric) is not request.metric:
             raise InvalidParameter("The preset `tutorial` has the metric L2. Leave the metric out, or set it to L2.")
-        record = Collection(name=request.name, metric=metric_for(request.index, request.metric), index=request.index)
+        record = Collection(
+            name=request.name,
+            metric=metric_for(request.index, request.metric),
+            index=request.index,
+            tiles=request.tiles,
+        )
         with as_errors(), self._structural(record.name):
             if self._catalog.read(record.name) is not None:
                 raise CollectionExists
@@ -62,7 +67,7 @@ class Lifecycle(Access):
             # The record goes last: a drop that was cut short can be called again.
             self._milvus.discard("drop_alias", name, timeout_s=self._write_s)
             for physical in self._milvus.call("list_collections", timeout_s=self._read_s):
-                if re.fullmatch(f"{name}__[0-9a-f]{{12}}({SUFFIX})?", physical):
+                if re.fullmatch(f"{name}__[0-9a-f]{{12}}({SUFFIX}|{TILES_SUFFIX})?", physical):
                     self._milvus.discard("drop_collection", physical, timeout_s=self._write_s)
             self._catalog.remove(name)
         self._bound.pop(name, None)
@@ -115,6 +120,7 @@ class Lifecycle(Access):
             timeout_s=self._write_s,
         )
         self._contents.create(physical)
+        self._make_tiles(record.model_copy(update={"model": model}), physical)
         return physical
 
     def outgrown(self, name: str) -> str | None:

@@ -1,6 +1,6 @@
 """Reading images: by id, by content, and by place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from lookalike.errors import CollectionNotFound, ImageNotFound
 from lookalike.records import IMAGE_ID, Collection
-from lookalike.vectorstore.access import Access
 from lookalike.vectorstore.checks import (
     check_contents,
     check_ids,
@@ -30,6 +29,7 @@ from lookalike.vectorstore.schema import (
     from_row,
     state_from_row,
 )
+from lookalike.vectorstore.tiles import TileRows
 
 MAX_IDS: Final = 1_000  #: Of one look-up; with the largest metadata an answer stays below Milvus' 100 MB.
 MAX_VECTORS: Final = 500  #: Of one look-up: Milvus Lite makes Python floats of them, half a second's worth.
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 _Row = dict[str, Any]
 
 
-class Lookups(Access):
+class Lookups(TileRows):
     """What can be read of a collection's images."""
 
     def count(self, name: str) -> int:
@@ -80,14 +80,30 @@ class Lookups(Access):
         """Return the vectors of those of these images that are stored, by id."""
         return {row[ID]: _vector(row) for row in self._vector_rows(name, ids, [VECTOR])}
 
-    def vectors_of(self, name: str, images: Sequence[StoredImage]) -> dict[str, NDArray[np.float32]]:
+    def vectors_of(
+        self, name: str, images: Sequence[StoredImage], *, tiles: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of those of these images that still are stored with the content they say, by id.
 
-        An image that somebody replaced since it was looked up has another vector by now.
+        An image that somebody replaced since it was looked up has another vector by now. With `tiles`, each comes as
+        `upsert` takes it: in a collection with tiles (1 + tiles, dim), and not where one of them is missing.
         """
         contents = {image.id: image.sha256 for image in images}
         rows = self._vector_rows(name, list(contents), [VECTOR, "sha256"])
-        return {row[ID]: _vector(row) for row in rows if row["sha256"] == contents[row[ID]]}
+        found = {row[ID]: _vector(row) for row in rows if row["sha256"] == contents[row[ID]]}
+        return self._with_tiles(name, found, contents) if tiles and found else found
+
+    def _with_tiles(
+        self, name: str, found: dict[str, NDArray[np.float32]], contents: Mapping[str, str]
+    ) -> dict[str, NDArray[np.float32]]:
+        def work(record: Collection, physical: str) -> dict[str, NDArray[np.float32]]:
+            if record.tiles is None:
+                return found
+            parts = self._tile_vectors(record, physical, {image: contents[image] for image in found})
+            return {image: np.concatenate([found[image][np.newaxis], vectors]) for image, vectors in parts.items()}
+
+        with as_errors():
+            return self._with_physical(name, work, unbound=dict[str, NDArray[np.float32]]())
 
     def _vector_rows(self, name: str, ids: Sequence[str], fields: Sequence[str]) -> list[_Row]:
         check_ids(ids)

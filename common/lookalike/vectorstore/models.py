@@ -14,7 +14,7 @@ from lookalike.errors import (
     TooManyItems,
 )
 from lookalike.records import Collection, CollectionModel, ModelInfo, ModelState
-from lookalike.vectorstore.checks import checked_name, model_at, model_of, physical_name
+from lookalike.vectorstore.checks import TILES_SUFFIX, checked_name, model_at, model_of, physical_name
 from lookalike.vectorstore.connection import as_errors
 from lookalike.vectorstore.contents import SUFFIX
 from lookalike.vectorstore.lifecycle import Lifecycle
@@ -82,7 +82,7 @@ class Models(Lifecycle):
             # the next re-embedding with that model, and deleted with the collection.
             record = self._written(record.model_copy(update={"models": left if len(left) > 1 else ()}))
             physical = physical_name(name, target.fingerprint)
-            for one in (physical, physical + SUFFIX):
+            for one in (physical, physical + SUFFIX, physical + TILES_SUFFIX):
                 self._milvus.discard("drop_collection", one, timeout_s=self._write_s)
         self._bound.pop(physical, None)
         return record

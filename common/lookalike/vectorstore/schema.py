@@ -93,6 +93,8 @@ class Candidate:
     distance: float  #: As Milvus returned it for the collection's metric.
     sha256: str
     group: Any = None  #: Its value of the field that is grouped by.
+    box: tuple[float, float, float, float] | None = None  #: Of the tile that was found; None of the whole image.
+    is_stale: bool = False  #: The image of the tile is not stored with this content.
 
 
 #: Our own fields that say something several images can have in common.
@@ -208,12 +210,14 @@ def from_hit(hit: Mapping[str, Any]) -> Found:
     return Found(image=from_row(hit[ID], hit["entity"]), distance=float(hit["distance"]))
 
 
-def milvus_schema(dim: int) -> Any:
-    """Build the schema of a collection of images."""
+def milvus_schema(dim: int, *, key: str = ID) -> Any:
+    """Build the schema of a collection of images; with another `key` than their ids, several rows can be of one."""
     from pymilvus import DataType, MilvusClient
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
-    schema.add_field(ID, DataType.VARCHAR, is_primary=True, max_length=32)
+    if key != ID:
+        schema.add_field(key, DataType.VARCHAR, is_primary=True, max_length=48)
+    schema.add_field(ID, DataType.VARCHAR, is_primary=key == ID, max_length=32)
     schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dim)
     for field, max_bytes in VARCHARS.items():
         schema.add_field(field, DataType.VARCHAR, max_length=max_bytes)

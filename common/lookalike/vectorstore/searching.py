@@ -24,7 +24,7 @@ from lookalike.vectorstore.schema import (
     from_row,
 )
 
-_CONSISTENCY: Final = {"strong": "Strong", "bounded": "Bounded"}
+CONSISTENCY: Final = {"strong": "Strong", "bounded": "Bounded"}
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class Searches(Lookups):
             answers = self._answers(record, physical, vectors, limit, how, OUTPUT_FIELDS)
             found = [[from_hit(hit) for hit in hits] for hits in answers]
             images = [one.image for hits in found for one in hits]
-            linked = iter(self._linked(record, physical, images, consistency=_CONSISTENCY.get(consistency or "")))
+            linked = iter(self._linked(record, physical, images, consistency=CONSISTENCY.get(consistency or "")))
             return [[replace(one, image=next(linked)) for one in hits] for hits in found]
 
         return self._searched(name, limit, len(vectors), work)
@@ -89,7 +89,7 @@ class Searches(Lookups):
         def work(record: Collection, physical: str) -> list[StoredImage]:
             rows = self._rows(ids, OUTPUT_FIELDS, settled=False)(record, physical)
             found = [from_row(row[ID], row) for row in rows]
-            return self._linked(record, physical, found, consistency=_CONSISTENCY.get(consistency or ""))
+            return self._linked(record, physical, found, consistency=CONSISTENCY.get(consistency or ""))
 
         return {image.id: image for image in self._unless_missing(name, work)}
 
@@ -135,7 +135,7 @@ class Searches(Lookups):
                 physical,
                 "search",
                 # Only searches may trade freshness for speed: counts and what an ingest skips by have to be true now.
-                consistency=_CONSISTENCY.get(how.consistency or "", self._settings.consistency),
+                consistency=CONSISTENCY.get(how.consistency or "", self._settings.consistency),
                 # Lite hides rows that are being written from searches that go by an approximate index.
                 settled=how.consistency == "strong",
                 data=list(vectors),

@@ -11,11 +11,12 @@ from lookalike.vectorstore.locks import RedisLocks
 from lookalike.vectorstore.models import Models
 from lookalike.vectorstore.neighbours import Neighbours
 from lookalike.vectorstore.reindexing import Reindexing
+from lookalike.vectorstore.tile_searching import TileSearches
 from lookalike.vectorstore.walking import Walks
 from lookalike.vectorstore.writes import Writes
 
 
-class VectorStore(Models, Walks, Neighbours, Writes, Reindexing):
+class VectorStore(Models, Walks, Neighbours, TileSearches, Writes, Reindexing):
     """Collections of images in Milvus. Thread-safe; connects on first use, so it may be made before a fork.
 
     Every method raises `VectorStoreUnavailable` where Milvus cannot be reached in time, and `VectorStoreRejected` where

@@ -1,6 +1,6 @@
 """Writing images: store, change, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from lookalike.vectorstore.checks import (
     at_address,
     batches,
     check_ids,
-    check_vectors,
     model_of,
     parted,
     physical_name,
@@ -23,6 +22,9 @@ from lookalike.vectorstore.connection import Refusal, RefusalKind, as_errors
 from lookalike.vectorstore.indexes import ServerKind
 from lookalike.vectorstore.lookups import MAX_IDS, Lookups
 from lookalike.vectorstore.schema import ID, StoredImage, check_metadata
+from lookalike.vectorstore.tiles import tile_batches, whole_and_tiles
+
+_Row = dict[str, Any]
 
 _TRIES: Final = 5  #: For a change to an image whose content is being replaced.
 
@@ -33,11 +35,16 @@ class Writes(Lookups):
     def upsert(self, name: str, images: Sequence[StoredImage], vectors: NDArray[np.float32]) -> None:
         """Store images with their vectors, shape (n, dim); those stored before are replaced, metadata included.
 
+        In a collection with tiles the shape is (n, 1 + tiles, dim): each image's own vector, then those of its tiles.
         Their contents are recorded for `same_content`, unless an image with the same content is on record already.
         """
+        self._upsert(name, images, vectors, over_same=False)
+
+    def _upsert(
+        self, name: str, images: Sequence[StoredImage], vectors: NDArray[np.float32], *, over_same: bool
+    ) -> set[str]:
+        """Store images; with `over_same` only over rows that still have their contents. Returns the ids stored."""
         check_ids([image.id for image in images])
-        # Milvus keeps both of two rows with one id in one call.
-        rows = {image.id: (image, vector) for image, vector in zip(images, vectors, strict=True)}
         with as_errors():
             public, prefix = parted(name)
             found = self._catalog.find(public)
@@ -45,13 +52,28 @@ class Writes(Lookups):
                 raise CollectionNotFound
             record = at_address(found, name, prefix)
             dim = model_of(record).dim
-            check_vectors(vectors, dim)
+            whole, tiles = whole_and_tiles(record, vectors)
+            # Milvus keeps both of two rows with one id in one call.
+            rows = {image.id: (image, vector) for image, vector in zip(images, whole, strict=True)}
+            parts = {image.id: (image, vector) for image, vector in zip(images, tiles, strict=True)}
             # The caller's vectors are of the model it bound, whatever the name stands for by now.
             physical = physical_name(public, self._bound.get(name, model_of(record).fingerprint))
             originals = self._originals(record, physical, [image for image, _ in rows.values()])
+
+            def still_same(batch: list[_Row]) -> list[_Row]:
+                there = self._rows([row[ID] for row in batch], ["sha256"], settled=False)(record, physical)
+                held = {(row[ID], row["sha256"]) for row in there}
+                return [row for row in batch if (row[ID], row["sha256"]) in held]
+
+            def tiles_of(batch: list[_Row]) -> Iterable[list[_Row]]:
+                return tile_batches([parts[row[ID]] for row in batch], dim) if record.tiles else ()
+
+            stored: set[str] = set()
             for batch in batches(rows.values(), dim):
                 contents = {row["sha256"]: row[ID] for row in batch if originals.get(row["sha256"]) == row[ID]}
-                self._write(name, physical, batch, contents)
+                chosen = still_same if over_same else None
+                stored |= self._write(name, physical, batch, contents, chosen, tiles_of)
+            return stored
 
     def _originals(self, record: Collection, physical: str, images: Sequence[StoredImage]) -> dict[str, str]:
         """Return the image to record for each content that has none on record which still holds it."""
@@ -68,19 +90,33 @@ class Writes(Lookups):
             if recorded.get(sha256) != image and (sha256, recorded.get(sha256)) not in held
         }
 
-    def _write(self, name: str, physical: str, batch: list[dict[str, Any]], contents: dict[str, str]) -> None:
+    def _write(
+        self,
+        name: str,
+        physical: str,
+        batch: list[_Row],
+        contents: dict[str, str],
+        chosen: Callable[[list[_Row]], list[_Row]] | None,
+        tiles_of: Callable[[list[_Row]], Iterable[list[_Row]]],
+    ) -> set[str]:
         try:
             with self._data_lock(name):
+                # Under the lock, so that nobody else writes between the look and the write. A server has no such lock:
+                # there the time between both is all in which another's write can be lost.
+                if chosen and not (batch := chosen(batch)):
+                    return set()
                 # Hints go first: one without its row is ignored, a row without its hint would never be shared.
                 if contents:
                     self._contents.record(physical, contents)
+                self._write_tiles(physical, tiles_of(batch))  # Before the images: one that is stored has its tiles.
                 if self._milvus.kind is ServerKind.MILVUS:
                     self._milvus.call("upsert", physical, batch, timeout_s=self._write_s)
-                    return
+                    return {row[ID] for row in batch}
                 # Lite's upsert keeps the old row's metadata where the new one has none; its insert replaces the row.
                 self._milvus.call("insert", physical, batch, timeout_s=self._write_s)
                 # Lite converts every row not yet flushed to Python floats in each search: 0.3 s per 1,000 rows.
                 self._milvus.call("flush", physical, timeout_s=self._write_s)
+                return {row[ID] for row in batch}
         except Refusal as refusal:
             if refusal.kind is RefusalKind.NOT_FOUND:
                 self._catalog.forget(parted(name)[0])
@@ -139,11 +175,12 @@ class Writes(Lookups):
         return [physical_name(name, fingerprint) for fingerprint in fingerprints]
 
     def _rewrite(self, name: str, images: Sequence[StoredImage]) -> list[str]:
-        stored = self.vectors_of(name, images)
+        stored = self.vectors_of(name, images, tiles=True)
         kept = [image for image in images if image.id in stored]
-        if kept:
-            self.upsert(name, kept, np.stack([stored[image.id] for image in kept]))
-        return [image.id for image in images if image.id not in stored]
+        if not kept:
+            return [image.id for image in images]
+        written = self._upsert(name, kept, np.stack([stored[image.id] for image in kept]), over_same=True)
+        return [image.id for image in images if image.id not in written]
 
     def delete(self, name: str, ids: Sequence[str]) -> int:
         """Delete images, whatever models their vectors are of; returns how many of them were stored.
@@ -161,10 +198,11 @@ class Writes(Lookups):
         stored = self.known(name, ids)
         contents = {image.sha256 for image in stored.values() if image.sha256}
 
-        def work(_: Collection, physical: str) -> int:
+        def work(record: Collection, physical: str) -> int:
             recorded = self._contents.find(physical, list(contents), consistency="Bounded")
             for some in slices(list(stored), MAX_IDS):
                 with self._data_lock(name):
+                    self._delete_tiles(record, physical, some)
                     self._milvus.call("delete", physical, ids=some, timeout_s=self._write_s)
             gone = [sha256 for sha256, image in recorded.items() if image in stored]
             with self._data_lock(name):

@@ -6,6 +6,7 @@ from lookalike import errors
 from lookalike.jobstore import Lane
 from lookalike.records import FailuresSource, IngestRequest, JobKind, JobRecord
 from lookalike_web import submitting
+from lookalike_web.auth import caller
 from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import job_response
@@ -87,14 +88,14 @@ def retry_job(job_id: str) -> Response:
     """Ingest the files that failed in a finished ingest once more.
 
     That is a new job with the collection, metadata and options of the old one; its source is the old one's ledger, as
-    far as that was kept.
+    far as that was kept. Its webhook goes along only where the same key asks: another's is not to hear of this job.
     """
     submitting.admit()
     earlier = _ingest(job_id)
-    options = IngestRequest.model_validate(earlier.request).model_copy(update={"sync": False})
+    options = IngestRequest.model_validate(earlier.request)
     source = FailuresSource(job_id=earlier.id)
-    wanted = options.model_copy(update={"source": source})
-
+    webhook = options.webhook if earlier.owner == caller().name else None
+    wanted = options.model_copy(update={"source": source, "sync": False, "webhook": webhook})
     return submit(JobKind.INGEST, wanted, check=lambda: check_failures(services(), source))
 
 

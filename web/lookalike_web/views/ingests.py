@@ -25,21 +25,12 @@ from lookalike_web.keys import Right
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import ARCHIVE_PART, IMAGE_PART, is_multipart, read_files, read_form, read_json
 from lookalike_web.services import services
+from lookalike_web.source_forms import any_of, folder_by_default
 from lookalike_web.sourcing import check_ingest
 from lookalike_web.submitting import submit
 from lookalike_web.uploading import keep
 
 blueprint = Blueprint("ingests", __name__)
-
-
-def _folder_by_default(body: dict[str, Any]) -> dict[str, Any]:
-    source = body.get("source")
-    return {**body, "source": {"type": "folder", **source}} if isinstance(source, dict) else body
-
-
-def _any_of(schema: dict[str, Any]) -> None:
-    """Without a `type` a source may have the form of several; then it is a folder."""
-    schema["anyOf"] = schema.pop("oneOf")
 
 
 def _refuse_model(value: object) -> None:
@@ -54,7 +45,7 @@ class JSONIngest(IngestRequest):
 
     model: Annotated[SkipJsonSchema[None], BeforeValidator(_refuse_model)] = None
     #: Where the images are. Without a `type` it is a folder.
-    source: Annotated[Source, Field(json_schema_extra=_any_of)]
+    source: Annotated[Source, Field(json_schema_extra=any_of)]
 
 
 class IngestForm(Record):
@@ -119,7 +110,7 @@ def submit_ingest() -> Response:
 
 def _named() -> IngestRequest:
     defaults = {"collection": services().settings.collection}
-    wanted = read_json(JSONIngest, defaults=defaults, prepare=_folder_by_default)
+    wanted = read_json(JSONIngest, defaults=defaults, prepare=folder_by_default)
     return IngestRequest(**dict(wanted))
 
 

@@ -22,7 +22,7 @@ from lookalike_web.models import model_of_collection
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.parsing import is_multipart, read_form, read_json, read_roles
 from lookalike_web.services import services
-from lookalike_web.sourcing import upload_place
+from lookalike_web.sourcing import own_upload_place
 from lookalike_web.submitting import submit
 from lookalike_web.uploading import keep
 
@@ -180,7 +180,7 @@ def _check_example(example: Example, collection: Collection, *, alone: bool) -> 
     if example.image_id is not None and alone:
         services().vectors.get(collection.name, example.image_id)
     if example.upload is not None:
-        uri = upload_place(services(), example.upload.sha256)
+        uri = own_upload_place(services(), example.upload.sha256)
         if alone:
             services().probe(uri)
     if example.path is not None:

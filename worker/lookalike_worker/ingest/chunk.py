@@ -50,9 +50,14 @@ class Picture:
     chunk: Chunk
     file: File
     facts: Facts
-    pixels: NDArray[np.uint8] | None  #: (224, 224, 3), RGB; None once they are used.
+    pixels: NDArray[np.uint8] | None  #: (224, 224, 3), RGB, or with tiles (1 + tiles, ...); None once they are used.
     followers: list["Picture"] = field(default_factory=list)  #: Of the same content, to be given its vector.
     written: Written | None = None  #: Its row, once it is embedded.
+
+    @property
+    def rows(self) -> int:
+        """How many vectors the network makes of it."""
+        return len(self.pixels) if self.pixels is not None and self.pixels.ndim == 4 else 1
 
     @property
     def content(self) -> tuple[str, str]:

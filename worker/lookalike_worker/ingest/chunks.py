@@ -50,12 +50,13 @@ class ChunkReader:
         """
         claim, work, context = chunk.claim, chunk.work, self._context
         keep()
-        chunk.collection = context.vectors.bind(claim.request.collection, context.embedder.model).name
+        record = context.vectors.bind(claim.request.collection, context.embedder.model)
+        chunk.collection = record.name
         if any(item.change is Change.REMOVED for item in claim.items):
             self._remove(claim, work, keep)
             return
         duplicates = Duplicates(context, claim, work, keep, self._taken_over.of_chunk(claim.job_id))
-        reader = Reader(context, work, keep)
+        reader = Reader(context, work, keep, record.tiles.boxes if record.tiles else ())
         with work.timed(Stage.STORE):
             files = self._outstanding(claim, work)
         files = [file for file in files if not self._is_untouched(claim, file, work)]

@@ -25,7 +25,7 @@ _CHUNKS_TOGETHER: Final = 32  #: More than a worker has in hand.
 
 @dataclass(frozen=True)
 class Known:
-    """A stored image, and its vector."""
+    """A stored image, and its vector; in a collection with tiles those of its tiles, too, as `upsert` takes them."""
 
     image: StoredImage
     vector: NDArray[np.float32]
@@ -69,7 +69,7 @@ class Duplicates:
         """Find stored images of these contents, with their vectors. May run in any thread."""
         vectors, name = self._context.vectors, self._claim.request.collection
         images = vectors.same_content(name, list(dict.fromkeys(sha256s)))
-        found = vectors.vectors_of(name, list(images.values())) if images else {}
+        found = vectors.vectors_of(name, list(images.values()), tiles=True) if images else {}
         return {sha256: Known(image, found[image.id]) for sha256, image in images.items() if image.id in found}
 
     def look_for_moved(self, files: Sequence[tuple[File, str]], known: Mapping[str, Known]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.errors import EmbeddingInvalid, ImageError
 from lookalike.records import Stage
@@ -58,7 +59,9 @@ class Embedding:
             return
         self._opened(picture.chunk).waiting += 1
         self._place(picture)
-        if len(self._batch) >= self._context.embedder.engine.batch_images:
+        # Without tiles, a picture is a row, and nothing has to be added up.
+        waiting = sum(one.rows for one in self._batch) if picture.rows > 1 else len(self._batch)
+        if waiting >= self._context.embedder.engine.batch_images:
             self.embed()
 
     def end(self, chunk: Chunk) -> None:
@@ -68,15 +71,12 @@ class Embedding:
     def embed(self) -> None:
         """Embed a batch of what waits, be it full or not."""
         self._drop_stopped()
-        most = self._context.embedder.engine.batch_images
-        batch, self._batch = self._batch[:most], self._batch[most:]
+        batch = self._next_batch()
         if not batch:
             return
         began_s = time.monotonic()
         try:
-            vectors = self._context.embedder.engine.embed(
-                np.stack([picture.pixels for picture in batch if picture.pixels is not None])
-            )
+            vectors = self._context.embedder.engine.embed(_stacked(batch))
         except ImageError as error:
             for picture in batch:
                 self._fail(picture, error)
@@ -104,6 +104,16 @@ class Embedding:
                 chunk.work.add(opened.work)
                 yield chunk
 
+    def _next_batch(self) -> list[Picture]:
+        """Take as many of the pictures that wait as fill a batch with their rows, and one in any case."""
+        most, rows, count = self._context.embedder.engine.batch_images, 0, 0
+        for picture in self._batch:
+            if count and rows + picture.rows > most:
+                break
+            rows, count = rows + picture.rows, count + 1
+        batch, self._batch = self._batch[:count], self._batch[count:]
+        return batch
+
     def _opened(self, chunk: Chunk) -> _Open:
         if chunk not in self._open:
             self._open[chunk] = _Open(Work(chunk.claim))
@@ -124,12 +134,15 @@ class Embedding:
             first.followers.append(picture)
 
     def _write(self, batch: list[Picture], vectors: Vectors) -> None:
-        for picture, vector, invalid in zip(batch, vectors, invalid_rows(vectors), strict=True):
-            if invalid:
+        ends = np.cumsum([picture.rows for picture in batch])
+        parted = zip(batch, np.split(vectors, ends[:-1]), np.split(invalid_rows(vectors), ends[:-1]), strict=True)
+        for picture, rows, invalid in parted:
+            if invalid.any():
                 self._fail(picture, EmbeddingInvalid())
                 continue
             opened = self._opened(picture.chunk)
             image = image_of(picture.chunk.claim, picture.file, picture.facts)
+            vector = rows if picture.pixels is not None and picture.pixels.ndim == 4 else rows[0]
             picture.written = opened.work.write(picture.file, image, vector)
             picture.pixels = None
             opened.waiting -= 1
@@ -185,3 +198,9 @@ class Embedding:
     def _forget(self, picture: Picture) -> None:
         if self._by_content.get(picture.content) is picture:
             del self._by_content[picture.content]
+
+
+def _stacked(batch: list[Picture]) -> NDArray[np.uint8]:
+    """Return the network's input of some pictures: (rows, 224, 224, 3), the rows of each together."""
+    pixels = [picture.pixels for picture in batch if picture.pixels is not None]
+    return np.concatenate([one if one.ndim == 4 else one[np.newaxis] for one in pixels])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final, Generic, TypeVar
 
+from lookalike.decode import Region
 from lookalike.decodepool import Decoded, Probe
 from lookalike.errors import ImageError
 from lookalike.records import Stage
@@ -24,12 +25,15 @@ T = TypeVar("T", Decoded, Probe)
 class Reader:
     """Reads the files of one chunk. What cannot be read ends in the work's failures."""
 
-    def __init__(self, context: Context, work: Work, keep: Callable[[], None]) -> None:
+    def __init__(self, context: Context, work: Work, keep: Callable[[], None], tiles: Sequence[Region] = ()) -> None:
         self._context = context
+        self._tiles = tiles
         self._work = work
         self._keep = keep
         batch = context.embedder.engine.batch_images
-        self._ahead = max(2 * batch, 2 * context.settings.fetch_threads, _SMALLEST_AHEAD)
+        ahead = max(2 * batch, 2 * context.settings.fetch_threads, _SMALLEST_AHEAD)
+        # An image's tiles are as many pictures more to be kept in memory.
+        self._ahead = max(ahead // (1 + len(tiles)), _SMALLEST_AHEAD // 4) if tiles else ahead
 
     def fetched(self, files: Sequence[File]) -> Iterator[File]:
         """Fetch remote files, those that are not already; local ones come through as they are.
@@ -100,7 +104,9 @@ class Reader:
         return self._context.decoders.probe(file.readable_uri)
 
     def _decode(self, file: File) -> Future[Decoded]:
-        return self._context.decoders.decode(file.readable_uri)
+        if not self._tiles:
+            return self._context.decoders.decode(file.readable_uri)
+        return self._context.decoders.decode(file.readable_uri, tiles=self._tiles)
 
     def _fetch(self, file: File) -> Future[Fetched] | None:
         remote = self._context.remote

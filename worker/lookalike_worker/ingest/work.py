@@ -68,7 +68,7 @@ class Written:
 
     item: IngestItem
     image: StoredImage
-    vector: NDArray[np.float32] | None
+    vector: NDArray[np.float32] | None  #: (dim,), or with tiles (1 + tiles, dim).
     kind: str  #: The count of `ChunkOutcome` it goes to.
     takes_over: str | None = None  #: The id of the row that it was moved from.
     shared: bool = False  #: Its vector is that of an image of the same content.

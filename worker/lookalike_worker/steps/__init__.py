@@ -11,6 +11,7 @@ from typing import Final
 from lookalike.jobstore import Step, StepClaim
 from lookalike.records import JobKind
 from lookalike_worker.context import Context
+from lookalike_worker.steps.bulk import search_in_bulk
 from lookalike_worker.steps.deletion import delete_matching
 from lookalike_worker.steps.duplicates import find_duplicates
 from lookalike_worker.steps.evaluation import evaluate
@@ -31,4 +32,5 @@ WORK: Final[Mapping[JobKind, Work]] = {
     JobKind.REINDEX: reindex,
     JobKind.EXPORT: export_collection,
     JobKind.IMPORT: import_collection,
+    JobKind.BULK_SEARCH: search_in_bulk,
 }

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -13,15 +12,14 @@ from urllib.parse import unquote
 import numpy as np
 
 from lookalike.contact_sheet import MAX_GROUPS, MAX_PICTURES, SheetGroup, SheetPicture, draw_contact_sheet
-from lookalike.errors import LookalikeError
 from lookalike.records import DuplicateLevel, DuplicatesRequest, Metric
 from lookalike.spreadsheet import cell
 from lookalike.vectorstore import StoredImage
 from lookalike_worker.context import Context
 from lookalike_worker.hamming import distances
-from lookalike_worker.keeping import result_of
 from lookalike_worker.steps.duplicates_keeping import Clusters
 from lookalike_worker.steps.duplicates_state import Array, image_ids
+from lookalike_worker.thumbnails import awaited, begin_thumbnail
 
 LINES: Final = "clusters.jsonl"
 TABLE: Final = "clusters.csv"
@@ -118,9 +116,9 @@ def write_sheet(found: Found, keep: Callable[[], None]) -> None:
         keep()
         count = min(end - start, MAX_PICTURES)
         images = _described(found, start, count)
-        thumbnails = [_thumbnail(context, image["uri"]) for image in images]
+        thumbnails = [begin_thumbnail(context, image["uri"]) for image in images]
         pictures = [
-            SheetPicture(_label(image, request, place), _awaited(future, keep), marked=place == 0)
+            SheetPicture(_label(image, request, place), awaited(future, keep), marked=place == 0)
             for place, (image, future) in enumerate(zip(images, thumbnails, strict=True))
         ]
         heading = f"Cluster {number + 1}: {end - start} images; to be kept: {clusters.why(number)}"
@@ -137,22 +135,6 @@ def _label(image: dict[str, Any], request: DuplicatesRequest, place: int) -> str
     if request.level is DuplicateLevel.CONTENT and place:
         away = "same bytes"
     return f"{image['name'] or image['id']}\n{size}, {away}"
-
-
-def _thumbnail(context: Context, uri: str) -> Future[bytes] | None:
-    """Begin a thumbnail; of a remote image only from the copy that is here, which is fetched if need be."""
-    try:
-        here = context.remote.ensure(uri) if context.remote.is_remote(uri) else uri
-    except LookalikeError:
-        return None
-    return context.decoders.thumbnail(here) if here else None
-
-
-def _awaited(future: Future[bytes] | None, keep: Callable[[], None]) -> bytes | None:
-    try:
-        return result_of(future, keep) if future else None
-    except LookalikeError:  # It is gone, or broken by now.
-        return None
 
 
 def _name(image: StoredImage) -> str:

@@ -11,6 +11,7 @@ from lookalike.errors import (
     CollectionNotFound,
     ExportInvalid,
     ImageError,
+    InvalidRequest,
     LookalikeError,
     ModelMismatch,
     VectorStoreRejected,
@@ -73,6 +74,11 @@ def _make_ready(context: Context, name: str, header: ExportHeader) -> None:
             record = vectors.create(CollectionRequest(name=name, metric=header.metric, index=header.index))
         except CollectionExists:  # Somebody was faster.
             record = vectors.collection(name)
+    if record.tiles is not None:
+        raise InvalidRequest(
+            f"The collection {name} has tiles, which an export does not hold. Import into a collection without tiles, "
+            "or ingest the images themselves."
+        )
     if header.model is None:
         return
     if record.model is not None and record.model.fingerprint != header.model.fingerprint:
