@@ -63,6 +63,43 @@ def test_a_range_behind_the_end_is_refused_with_the_size(web: Web, url: str) -> 
     assert answer.headers["Content-Range"] == f"bytes */{len(WHOLE)}"
 
 
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", {"Range": "bytes=0-0,2-3"}),
+        ("GET", {"Range": "items=0-1"}),
+        ("GET", {"Range": "bytes=all"}),
+        ("GET", {"Range": "bytes=1-", "If-Range": "W/{etag}"}),
+        ("GET", {"Range": "bytes=1-", "If-None-Match": '"another"'}),
+        ("GET", {"If-Match": "{etag}"}),
+        ("HEAD", {"Range": "bytes=1-"}),
+        ("HEAD", {"Range": "bytes=99-"}),
+    ],
+)
+def test_a_range_that_need_not_be_heeded_is_answered_with_all_of_the_file(
+    web: Web, url: str, method: str, headers: dict[str, str]
+) -> None:
+    etag = web.client.head(url).headers["ETag"]
+    answer = web.client.open(url, method=method, headers={k: v.format(etag=etag) for k, v in headers.items()})
+    assert (answer.status_code, answer.data) == (200, WHOLE if method == "GET" else b"")
+    assert answer.headers["Content-Length"] == str(len(WHOLE))
+
+
+def test_so_many_bytes_at_the_end_are_all_where_there_are_not_as_many(web: Web, url: str) -> None:
+    for wanted in (3, len(WHOLE), len(WHOLE) + 1, 10**30):
+        answer = web.client.get(url, headers={"Range": f"bytes=-{wanted}"})
+        assert (answer.status_code, answer.data) == (206, WHOLE[-wanted:])
+
+
+def test_whoever_has_the_file_is_not_sent_a_range_of_it_and_whoever_wants_another_file_nothing(
+    web: Web, url: str
+) -> None:
+    etag = web.client.head(url).headers["ETag"]
+    assert web.client.get(url, headers={"Range": "bytes=1-", "If-None-Match": etag}).status_code == 304
+    answer = web.client.get(url, headers={"Range": "bytes=1-", "If-Match": '"another"'})
+    assert (answer.status_code, answer.mimetype) == (412, "application/problem+json")
+
+
 def test_the_rest_of_a_file_that_was_written_again_is_not_sent_behind_the_old_beginning(web: Web, url: str) -> None:
     etag = web.client.head(url).headers["ETag"]
     rewrite(web, url, 3, b"new")

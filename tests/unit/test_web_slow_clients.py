@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import get_parser
@@ -184,3 +185,11 @@ def test_a_client_that_takes_nothing_of_a_file_is_given_up(tmp_path: Path) -> No
         client.close()  # Lets go whoever still waits.
         thread.join()
     assert [type(error) for error in ended] == [BlockingIOError]
+
+
+def test_a_master_that_makes_worker_after_worker_keeps_no_file_of_theirs_open() -> None:
+    process = psutil.Process()
+    before = process.num_fds()
+    for _ in range(3):
+        PatientWorker(1, 1, [], None, 30, Config(), None).tmp.close()  # As it does with a worker that has ended.
+    assert process.num_fds() == before

@@ -112,9 +112,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
         self._waiting: deque[Arrival] = deque()  #: Uploads that no thread reads yet.
         self._leaving: dict[Any, float] = {}  #: Connections that are at their end, and by when they are closed.
         self._upload_slots = max(1, self.cfg.threads // UPLOAD_SHARE)
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)  #: Given up to answer once no file is to be had.
+        self._spare: int | None = None  #: A file that is given up to answer once none is to be had.
 
     # --- What gunicorn calls ---
+
+    def init_process(self) -> None:
+        """Begin to serve. Opened here and not before: gunicorn makes workers in its master, which never closes it."""
+        self._keep_spare()
+        super().init_process()
 
     def accept(self, listener: Any) -> None:
         """Accept a connection; where no more files can be opened, turn its client away instead of ending."""
@@ -226,7 +231,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn publishes n
                 client.shutdown(socket.SHUT_WR)
                 client.recv(_RECEIVE_BYTES)  # To close before what it sent is read would cut the answer.
         with suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        self._spare = os.open(os.devnull, os.O_RDONLY)
 
     # --- Closing ---
 

@@ -244,7 +244,10 @@ class SlowReaderWorker(PatientWorker):
 
     def _give_up(self, conn: Any, unsent: Unsent) -> None:
         self._let_go(conn)
-        unsent.give_up()
+        try:
+            unsent.give_up()
+        except Exception:  # It is the app's; this loop serves everybody else.
+            self.log.exception("what was left of an answer could not be let go of")
         self._drop(conn)
 
 

@@ -11,6 +11,7 @@ from lookalike.records import ArtifactList, ArtifactRecord
 from lookalike_web.errors import RangeNotSatisfiable
 from lookalike_web.openapi import Answer, Operation, operation
 from lookalike_web.presenting import job_url, json_response
+from lookalike_web.ranges import conditions
 from lookalike_web.services import services
 from lookalike_web.views.jobs import JOB_ERRORS, known_id
 
@@ -74,4 +75,5 @@ def get_file(job_id: str, name: str) -> WerkzeugResponse:
     response.content_length = file.size
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response.make_conditional(request.environ, accept_ranges=True, complete_length=file.size)
+    asked = conditions(request.environ, etag=file.etag, size=file.size)
+    return response.make_conditional(asked, accept_ranges=True, complete_length=file.size)
